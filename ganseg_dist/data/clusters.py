@@ -48,7 +48,7 @@ def clusters(
     The result does not depend on the number of threads. All 0 where there are fewer than k different points. A volume
     is (H, W) or a stack (S, H, W), which is clustered as one, so that bright means bright in the whole scan.
 
-    By "intensity", as the paper's text says, k-means compares values; by "coordinates", Eq. 4 as printed, it compares
+    By "intensity", as in the paper's text, k-means compares values; by "coordinates", Eq. 4 as printed, it compares
     positions in the plane, and cuts the foreground into k parts.
     """
     labels = np.zeros(foreground.shape, np.int64)

@@ -1,4 +1,4 @@
-"""Cases, sites, patients, and the split by patient that all training must respect."""
+"""Cases, sites, patients, and the split by patient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = ("red", "green", "blue")
 """The modalities of a picture in colour."""
 
 GREY = "grey"
-"""The modality of a picture in shades of grey; its layout does not say which kind of image it is."""
+"""The modality of a picture in shades of grey; its layout does not give the kind of image."""
 
 UNKNOWN_SITE = "unknown"
 
@@ -37,7 +37,7 @@ class Source:
     """Channel of multi-channel files; None where they have one channel."""
     reads: Literal["not black", "colour code"] | None = None
     """How a mask's colours are read where no channel is named: as 1 wherever a pixel is not black, or as 0xRRGGBB,
-    which tells structures apart. None: the values as stored; of an image in colour, its luminance."""
+    which distinguishes structures. None: the values as stored; of an image in colour, its luminance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Split:
     def __post_init__(self) -> None:
         all_patients = (*self.train, *self.validation, *self.test)
         if len(set(all_patients)) != len(all_patients):
-            raise DataError("split: a patient stands in two parts; split by patient before anything learns")
+            raise DataError("split: a patient is in two parts; split by patient before training")
 
     def to_dict(self) -> dict[str, list[str]]:
         """For JSON."""
@@ -190,7 +190,7 @@ def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: in
     sizes are as near to their fractions as possible: a part with fewer patients than there are sites still
     takes them from different sites. With classes this is done class by class (`_assign_by_class`).
 
-    Where the data set's authors named test cases, their patients are the test patients whatever `test` is, and
+    Where the data set's authors named test cases, their patients are the test patients for any `test`, and
     `validation` is a share of the others.
 
     Raises DataError when a part with a fraction above 0 would stay empty.

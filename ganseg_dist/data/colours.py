@@ -19,7 +19,7 @@ COLOURFUL_SHARE = 0.05
 
 
 def shows_colour(path: Path) -> bool:
-    """Whether a picture looks coloured: many in red, green and blue are grey. Raises DataError if unreadable."""
+    """Whether a picture is coloured: many stored in red, green and blue are grey. Raises DataError if unreadable."""
     plane = load_picture(path)[::2, ::2]  # a quarter of the pixels is enough to judge by
     if plane.ndim == 2:
         return False
@@ -50,7 +50,7 @@ def image_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
 
 
 def channel_plane(file: Path, pixels: Pixels, channel: int) -> Volume:
-    """One channel. A picture in shades of grey is returned whatever the channel's number."""
+    """One channel. A picture in shades of grey is returned for any channel number."""
     if pixels.ndim == 2:
         return as_float(pixels)
     if channel < pixels.shape[2]:

@@ -1,4 +1,4 @@
-"""The mask of the head or brain: all that differs from the background, whatever the background looks like.
+"""The mask of the head or brain: all that differs from the background, constant or noisy.
 
 There are two kinds of scan. A skull-stripped one has a background of one exact value; a full head has noise
 around it, or a grey level left by a scanner's offset. The voxels alone decide which kind a scan is.
@@ -32,7 +32,7 @@ NOISE_LEVEL = 0.05
 """Values up to this share of the bright end count as near the background."""
 
 LARGEST_BRAIN_ML = 2400.0
-"""Beyond any intracranial volume: a larger foreground is a head, however clean its background."""
+"""Beyond any intracranial volume: a larger foreground is a head, even with a constant background."""
 
 SPECK = np.ones((3, 3, 1), bool)
 """Noise and flow artefacts are thinner than this in-plane; skin, nose and ears are not."""

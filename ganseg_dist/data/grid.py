@@ -28,14 +28,14 @@ DECIMALS = 5
 LARGEST_MATRIX = 1024
 
 NO_SIDES = "no-orientation"
-"""`Flaw.check` of a file whose header does not say which side is the patient's left."""
+"""`Flaw.check` of a file whose header does not give the patient's left side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
     """Why a file that can be read cannot be used, or a doubt about how it is read.
 
-    Preflight lists it, and loading reports it in the same words: as an error, or as a warning (`Grid.notes`).
+    Preflight lists it, and loading reports the same text: as an error, or as a warning (`Grid.notes`).
     """
 
     check: str
@@ -68,7 +68,7 @@ class Grid:
 
 
 def rounded_mm(size: float) -> float:
-    """The voxel size that a header's float32 numbers stand for, the same however it is stored.
+    """The voxel size that a header's float32 numbers approximate, the same for every way of storing it.
 
     The nearest decimal of at most five digits, or else a field of view over its matrix (250 / 256), where that is
     within float32's precision; else seven digits. Rounding to decimals would put 0.9765625 halfway.

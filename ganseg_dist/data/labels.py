@@ -29,10 +29,10 @@ Value = Annotated[StrictInt, Field(ge=0, le=LARGEST_VALUE)]
 @with_config(extra="forbid")
 @dataclass(frozen=True, slots=True)
 class LabelScheme:
-    """The contract between a data set, the model that learns from it and the masks that the model writes.
+    """The contract between a data set, the model trained on it and the masks that the model writes.
 
     A mask holds the values of `labels`. In a picture (PNG), the mask of a scheme with one region
-    is black and white: LESION_IN_PICTURES stands for the lesion.
+    is black and white: the lesion is LESION_IN_PICTURES.
     """
 
     labels: Annotated[Mapping[LabelName, Value], Field(min_length=1, max_length=256)]
@@ -186,7 +186,7 @@ def read_scheme(file: Path) -> LabelScheme:
     scheme = LabelScheme.from_json(stored, str(file))
     unknown = [region for region in scheme.regions if region not in REGION_LABELS]
     if unknown:
-        raise DataError(f"{file}: regions: {unknown[0]} cannot be learnt yet; name {', '.join(REGION_LABELS)}")
+        raise DataError(f"{file}: regions: {unknown[0]} cannot be trained on yet; name {', '.join(REGION_LABELS)}")
     return scheme
 
 
@@ -217,7 +217,7 @@ TUMOUR_REGIONS: Mapping[str, tuple[str, ...]] = {
 
 BINARY = LabelScheme.of_lesion("lesion")
 BRATS = LabelScheme({BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 4}, TUMOUR_REGIONS)
-"""BraTS 2017-2021, by its own pages (med.upenn.edu/cbica/brats2019/tasks.html), and FeTS, which has its data."""
+"""BraTS 2017-2021, by its pages (med.upenn.edu/cbica/brats2019/tasks.html), and FeTS, which has its data."""
 BRATS_2023 = LabelScheme({BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 3}, TUMOUR_REGIONS)
 """BraTS 2023, all its tumours, as scored by github.com/rachitsaluja/BraTS-2023-Metrics (eval.py), the challenge's code;
 GoAT, SSA and metastases of 2024 too (BraTS-2024-Metrics)."""
@@ -247,4 +247,4 @@ SCHEMES: Mapping[str, LabelScheme] = {
 """By the name that a manifest or `--labels` gives."""
 
 UNSTATED = LabelScheme({BACKGROUND_LABEL: 0}, {})
-"""For masks whose values neither the data set nor the user explains, and where nothing is segmented."""
+"""For masks whose values neither the data set nor the user defines, and where nothing is segmented."""

@@ -42,12 +42,12 @@ def mask_doubt(mask: Mask, foreground: Mask | None, *, is_picture: bool) -> Flaw
     share = float(mask.mean())
     where = "picture" if is_picture else "volume"
     if 0.5 < share < NEARLY_ALL and _border(mask) > MOST_OF_BORDER:
-        problem = f"the mask looks inverted: it covers {share:.0%} of the {where} and all along its border"
+        problem = f"the mask may be inverted: it covers {share:.0%} of the {where} and all along its border"
         return Flaw("inverted-mask", problem, "invert it if the lesion is black on white")
     outside = share_outside(mask, foreground)
     if outside > MOST_OUTSIDE and is_picture:
         remedy = "check that the mask belongs to this image; data.intensities=colour takes in the whole picture"
-        return Flaw("mask-outside", f"{outside:.0%} of the mask lies in what looks like background", remedy)
+        return Flaw("mask-outside", f"{outside:.0%} of the mask lies in the dark background", remedy)
     if outside > MOST_OUTSIDE:
         problem = f"{outside:.0%} of the mask lies outside the head or brain"
         return Flaw("mask-outside", problem, "check that the mask belongs to this case")

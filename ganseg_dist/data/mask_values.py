@@ -22,7 +22,7 @@ WHITE = (2**8 - 1, 2**16 - 1)
 """What a black-and-white picture of 8 or 16 bits stores for 1."""
 
 ROUNDING = 1e-3
-"""How far a value may lie from the whole number that it stands for: scaling and resampling cause such errors."""
+"""Largest distance of a value from its whole number: scaling and resampling cause such errors."""
 
 FEWEST_PROBABILITIES = 10
 """Fractions between 0 and 1 of a probability map; a drawn mask with a few blurred values has fewer."""
@@ -41,7 +41,7 @@ MOST_FLAT = 0.05
 
 
 def mask_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
-    """(rows, columns): 1 where a mask is not black, its colours as 0xRRGGBB, or its values, as `source.reads` says.
+    """(rows, columns): 1 where a mask is not black, its colours as 0xRRGGBB, or its values, by `source.reads`.
 
     A JPEG's bright half is 255, unless its colours count. Raises DataError for values that are no whole numbers.
     """

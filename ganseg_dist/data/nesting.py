@@ -29,8 +29,8 @@ def nested(masks: Masks, rows: Rows) -> Masks:
 def regions_at(probability: npt.NDArray[np.floating], thresholds: Sequence[float], rows: Rows) -> Masks:
     """(R, ...) masks of (R, ...) probabilities at or above each region's threshold, nested.
 
-    A voxel of an inner region belongs to the outer ones, whatever their own thresholds say: a label map cannot
-    express anything else.
+    A voxel of an inner region belongs to the outer ones, whatever their thresholds: a label map cannot express
+    anything else.
     """
     cut = np.asarray(thresholds, probability.dtype).reshape(-1, *[1] * (probability.ndim - 1))
     return nested(probability >= cut, rows)

@@ -85,7 +85,7 @@ def _reconcile_transforms(
     """Choose between two usable transforms, or between sform and the voxel sizes; in the header's own unit."""
     scale, sizes, mm = voxel_sizes(sform), np.array(header["pixdim"][1:4], np.float64), _unit(header)[1]
     if not np.allclose(scale[extended], sizes[extended], rtol=SAME_SIZE, atol=0):
-        problem = f"sform says {_product(mm * scale)} mm, pixdim {_product(mm * sizes)}"
+        problem = f"sform gives {_product(mm * scale)} mm, pixdim {_product(mm * sizes)}"
         if not np.allclose(scale[extended], 1, rtol=SAME_SIZE, atol=0):
             return sform, (Flaw("spacing", problem, "sform is used"),)
         scaled = from_matvec(sform[:3, :3] / scale * sizes, sform[:3, 3]) if qform is None else qform
@@ -121,7 +121,7 @@ def _validate_spacing(file: Path, spacing: Sizes, extended: npt.NDArray[np.bool_
     stored = spacing[extended] / mm
     fitting = [other for other, size in (*UNITS.values(), ("mm", 1.0)) if other != name and _fits(size * stored)]
     remedy = "correct the sizes" + (f", or set xyzt_units to {fitting[0]} if that is their unit" if fitting else "")
-    problem = f"voxels are {_product(spacing)} mm (xyzt_units says {name}), beyond {lowest:g} to {highest:g}"
+    problem = f"voxels are {_product(spacing)} mm (xyzt_units gives {name}), beyond {lowest:g} to {highest:g}"
     raise DataError(f"{file}: {problem}; {remedy}")
 
 

@@ -30,7 +30,7 @@ BIAS_DEGREE = 3
 def perturb(scan: Scan, kind: str, strength: float, rng: np.random.Generator) -> Scan:
     """A scan perturbed by one of `KINDS`: every modality is changed independently; grid and labels stay.
 
-    The strength is 0 or more; the kind's function says what it measures.
+    The strength is 0 or more; the kind's function defines what it measures.
     """
     foreground = foreground_mask(scan.image)
     if not foreground.any():

@@ -38,7 +38,7 @@ ALPHA = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
 HALF_OPAQUE = 128
 
 ORIENTATION = 0x0112
-"""The EXIF and TIFF tag that says how a picture is turned and mirrored for display; 1 is upright."""
+"""The EXIF and TIFF tag for how a picture is turned and mirrored for display; 1 is upright."""
 
 
 def is_lossy(path: Path) -> bool:
@@ -80,7 +80,7 @@ def load_picture(path: Path, *, is_mask: bool = False, by_value: bool = False) -
     """An image as displayed on black: (rows, columns), or (rows, columns, channels) of red, green and blue or more.
 
     Values are as stored, in 8 bits or more. A mask is 0 wherever it is less than half opaque. By value, it holds the
-    numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the colours that these stand for.
+    numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the colours themselves.
 
     Raises DataError naming a file that is no readable picture, or several.
     """
@@ -121,7 +121,7 @@ def _verify(path: Path, stream: BufferedReader) -> None:
     except UnidentifiedImageError:
         if not is_picture(path):
             raise DataError(f"{path}: is neither NIfTI (.nii, .nii.gz) nor a picture; convert it to one") from None
-        raise ValueError("it begins as no picture does") from None
+        raise ValueError("it does not begin like a picture") from None
     stream.seek(0)
 
 

@@ -74,7 +74,7 @@ class Finding:
     check: str
     """A short stable name, such as `labels` or `duplicate-image`."""
     severity: Severity
-    """An error spoils training or scores; a warning asks the user to look."""
+    """An error spoils training or scores; a warning needs a look by the user."""
     problem: str
     remedy: str
 
@@ -101,11 +101,11 @@ class CaseReport:
     skull_stripped: bool | None = None
     """None where no modality could be used, or the case is a picture."""
     coloured: bool | None = None
-    """Whether a picture, stored in colour or grey, looks coloured; None for other scans."""
+    """Whether a picture, stored in colour or grey, is coloured; None for other scans."""
     mask_colours: tuple[tuple[int, int, int], ...] = ()
     """Colours other than black of a mask in which every pixel that is not black counts."""
     hounsfield: tuple[str, ...] = ()
-    """Modalities whose voxels look like CT's, in Hounsfield units."""
+    """Modalities whose voxels are probably CT, in Hounsfield units."""
     mask_values: tuple[int, ...] = ()
     """The stored values in the mask that the case's labels define, without background."""
 
@@ -418,7 +418,7 @@ def _computed_tomography(cohort: Cohort, reports: Sequence[CaseReport]) -> Itera
     counts = Counter(modality for report in reports for modality in report.hounsfield if modality not in named)
     evidence = [
         *([f"{', '.join(sorted(named))} is CT by its name"] if named else []),
-        *(f"{modality} looks like CT, in Hounsfield units, in {n} cases" for modality, n in sorted(counts.items())),
+        *(f"{modality} is probably CT, in Hounsfield units, in {n} cases" for modality, n in sorted(counts.items())),
     ]
     if evidence:
         problem = f"{' and '.join(evidence)}; training scales every channel as MRI, which has no units"
@@ -557,13 +557,13 @@ def _unread_files(cohort: Cohort) -> Iterator[Finding]:
 def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
     if cohort.other_layouts and not cohort.synthetic:  # a synthesis has a manifest of its own folders
         others = ", ".join(cohort.other_layouts)
-        problem = f"looks like layout {others} too, and is read as {cohort.layout}"
+        problem = f"matches layout {others} too, and is read as {cohort.layout}"
         remedy = f"name the one that is meant, as in --layout {cohort.layout}"
         yield Finding(COHORT, str(cohort.root), "two-layouts", "warning", problem, remedy)
 
 
 def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Images of lungs, or crops without a background: then the images are of another kind, and the masks are right.
+    """Images of lungs, or crops without a background: then the images are of another kind, and the masks correct.
 
     Leaving out those cases alone would keep the ones without a lesion.
     """
@@ -572,14 +572,14 @@ def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findin
     masks = sum(report.mask_digest is not None for report in reports)
     if outside >= FEWEST_IN_AIR and outside > MOST_IN_AIR * masks:
         problem = (
-            f"{outside} of {masks} masks lie outside what is taken for the head or brain, and nothing is learnt there: "
-            "these are hardly whole heads or brains"
+            f"{outside} of {masks} masks lie outside the detected head or brain, where training ignores them: "
+            "the images probably do not show whole heads or brains"
         )
         yield Finding(COHORT, str(cohort.root), "no-heads", "error", problem, "train on scans of whole heads or brains")
 
 
 def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Labels of no region, such as a resection cavity: the user must know that no model learns them."""
+    """Labels of no region, such as a resection cavity: the user must know that training ignores them."""
     counts = Counter(
         (value, name)
         for case, report in zip(cohort.cases, reports, strict=True)
@@ -598,7 +598,7 @@ def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
     by_name = cohort.labels is None and any(case.scheme == BRATS_2024_GLI for case in cohort.cases)
     if by_name and 4 in values and 3 not in values:
         problem = "masks hold 4 and never 3: a 4 is the resection cavity in BraTS 2024, the enhancing tumour to 2021"
-        remedy = "say which it is, with --labels brats2024-gli or --labels brats"
+        remedy = "state which it is with --labels brats2024-gli or --labels brats"
         yield Finding(COHORT, str(cohort.root), "doubtful-labels", "error", problem, remedy)
 
 
@@ -696,13 +696,13 @@ def _rare_modalities(cohort: Cohort) -> Iterator[Finding]:
     counts = Counter(modality for case in cohort.cases for modality in case.images)
     for modality, count in counts.items():
         if 2 * count < len(cohort.cases):
-            problem = f"{count} of {len(cohort.cases)} cases have {modality}, so nothing is learnt from it"
+            problem = f"{count} of {len(cohort.cases)} cases have {modality}, so training ignores it"
             remedy = "add it to the others if it was acquired"
             yield Finding(COHORT, str(cohort.root), "rare-modality", "warning", problem, remedy)
 
 
 def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> Iterator[Finding]:
-    """Full heads, where brains are needed or other cases are brains: a network learns to distinguish such sites."""
+    """Full heads, where brains are needed or other cases are brains: a network would learn to distinguish the sites."""
     mixed = any(report.skull_stripped for report in reports)
     if not (needed or mixed):
         return

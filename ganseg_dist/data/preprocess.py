@@ -100,7 +100,7 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
     """Reorient, normalise over the foreground, crop to it, (enhance,) resample in-plane, slice, (equalise, cluster).
 
     The window is the foreground's bounding square at `config.spacing_mm`, or at coarser pixels where the foreground
-    does not fit, so that none of it is cut off. Slices keep their own spacing, as the networks are 2-D.
+    does not fit, so that none of it is cut off. Slices keep their spacing, as the networks are 2-D.
     With colour intensities the whole picture is foreground, and only the padding to a square is background.
 
     Raises DataError when the config sets colour intensities and the scan's lie outside 0..255, and when an intensity

@@ -1,4 +1,4 @@
-"""data.json, a run's record of the cohort that it learnt from."""
+"""data.json, a run's record of the cohort that it was trained on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DataRecord(Record):
     """None where the data stay at the sites of a federation."""
     excluded: tuple[Finding, ...]
     healthy: DataRecord | None = None
-    """The separate cohort of healthy subjects, where a stage learnt from one."""
+    """The separate cohort of healthy subjects, where a stage was trained on one."""
 
     @property
     def patients(self) -> frozenset[str]:

@@ -39,7 +39,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class LoadedMask:
-    """A mask on its own grid."""
+    """A mask on its native grid."""
 
     labels: Labels
     """(X, Y, Z) in our label values."""

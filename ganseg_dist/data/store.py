@@ -146,7 +146,7 @@ def _verify_once(file: Path, digest: str) -> None:
     try:
         status = file.stat()
     except OSError:
-        verify_file(file, digest)  # says what is wrong
+        verify_file(file, digest)  # its error names the problem
         return
     _verified(file, digest, status.st_size, status.st_mtime_ns)
 

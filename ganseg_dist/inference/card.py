@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it learnt from, and what it must not be used for."""
+"""The model card: a model's description, its training data, and what it must not be used for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model_card(
     run: RunRecord,
     federation: FederationRecord | None = None,
 ) -> str:
-    """Write Markdown from a run's records. It has counts alone and names no patient or path."""
+    """Markdown from a run's records, with counts alone: it names no patient or path."""
     scores = _scores_kept(history, run.kept) if history else {}
     record = federation if federation is not None and federation.rounds else None
     epochs = record.epochs_done[-1] if record else len(history)  # history has only the last epoch of a round
@@ -72,7 +72,7 @@ def _label_lines(data: DataRecord, config: RunConfig) -> list[str]:
     scheme = data.labels.of_model(regions, "data.json: labels")
     lines = [f"- Values of a mask: {scheme.describe()}"]
     if len(regions) == 1:
-        lines = [f"{lines[0]}; in a picture {LESION_IN_PICTURES} stands for the lesion"]
+        lines = [f"{lines[0]}; in a picture the lesion is {LESION_IN_PICTURES}"]
     others = data.otherwise_labelled
     if others and data.cases:
         lines.append(f"- {others} of its masks use other values or names; these are those of most masks")
@@ -93,7 +93,7 @@ def _cohort_lines(data: DataRecord, split: Split) -> list[str]:
     whose = "patients unknown" if unknown == cases else f"the patients of {unknown} unknown"
     return [
         f"- {counted(cases, 'image')}; {whose}; {sizes[0]} trained, {sizes[1]} validated, {sizes[2]} held out",
-        "- **One patient's images may stand in training and in test at once**: scores are upper bounds",
+        "- **One patient's images may be in training and in test at once**: scores are upper bounds",
         *_sources(data),
     ]
 

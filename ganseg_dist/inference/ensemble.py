@@ -28,7 +28,7 @@ AVERAGED = ("probability", "anomaly", "score", "classes")
 
 
 class Ensemble:
-    """Systems of one config as a system that predicts and does nothing else."""
+    """Systems of one config as a system that only predicts."""
 
     stages: tuple[Stage, ...] = ()
 
@@ -41,8 +41,8 @@ class Ensemble:
     def predict(self, batch: Batch) -> Prediction:
         """The mean of the members' probabilities of regions and classes, anomaly maps and realism.
 
-        There is no reconstruction: each member fills the lesion of its own mask, and where the masks differ
-        a mean would show a half-filled lesion, which no member takes for healthy tissue.
+        There is no reconstruction: each member fills the lesion of its mask, and where the masks differ a mean
+        would show a half-filled lesion, which no member takes for healthy tissue.
         """
         predictions = [member.predict(batch) for member in self.members.values()]
         return Prediction(**{name: _mean([getattr(each, name) for each in predictions]) for name in AVERAGED})
@@ -63,7 +63,7 @@ class Ensemble:
 def average_members(members: Mapping[str, Model]) -> Model:
     """One model that predicts the mean of its members' predictions; a single member is returned as it is.
 
-    Folds differ in their patients and so in their weights and thresholds, and in nothing else.
+    Folds differ only in their patients, weights and thresholds.
 
     Raises RunError naming a member whose config or channels differ from the first one's, and the field.
     """
@@ -87,15 +87,15 @@ def average_members(members: Mapping[str, Model]) -> Model:
 def mean_thresholds(members: Sequence[Thresholds], regions: Sequence[str]) -> Thresholds:
     """Each threshold's mean over the members; of realism none unless every member has one.
 
-    mean(p_i) >= mean(t_i) is sum(p_i - t_i) >= 0: each member counts by how far it is above its own operating point.
-    A member's probabilities mean something at the threshold that was chosen for it, and a threshold for the mean
-    itself cannot be chosen: some member has learnt from every patient.
+    mean(p_i) >= mean(t_i) is sum(p_i - t_i) >= 0: each member counts by its distance from its operating point. A
+    member's probabilities are calibrated to the threshold that was chosen for it, and a threshold for the mean itself
+    cannot be chosen: each patient was trained on by some member.
     """
     realism = [each.realism for each in members if each.realism is not None]
     return Thresholds(
         {region: float(np.mean([each.of(region) for each in members])) for region in regions},
         float(np.mean(realism)) if len(realism) == len(members) else None,
-        sum(each.calibrated_on for each in members),  # folds are validated on other patients each
+        sum(each.calibrated_on for each in members),  # each fold is validated on other patients
     )
 
 

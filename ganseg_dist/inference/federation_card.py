@@ -1,4 +1,4 @@
-"""The federation section of a model card: the sites, the rules, and what nobody has measured."""
+"""The federation section of a model card: the sites, the rules, and what was not measured."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def federation_lines(record: FederationRecord, config: RunConfig, run: RunRecord
 
 
 MEMORISATION = (
-    "a GAN learnt from these sites' images, and this card holds no audit of whether it gives any of them back; ganseg "
-    "synthesize makes one (audit.json) before it writes an image, and so should whoever passes generated images on"
+    "a GAN was trained on these sites' images, and this card holds no audit of whether it reproduces any of them; "
+    "ganseg synthesize makes one (audit.json) before it writes an image; make one before you share generated images"
 )
 
 
@@ -39,7 +39,7 @@ def describe_local_data(absent: Sequence[str]) -> str:
 
 
 def describe_settings(config: RunConfig) -> dict[str, str]:
-    """The rules of a federation that decide what its model is, in words."""
+    """The rules of a federation that affect its model, as text."""
     federation = config.federation
     largest = f"no site above {federation.largest_share:.0%} or an equal share"
     settings = {
@@ -52,7 +52,7 @@ def describe_settings(config: RunConfig) -> dict[str, str]:
         else "off",
     }
     if federation.norm_layers == "local":
-        settings["Normalisation layers"] = "each site's own"
+        settings["Normalisation layers"] = "local to each site"
     if federation.personalised:
         settings["Personalised"] = ", ".join(federation.personalised)
     return settings
@@ -61,7 +61,7 @@ def describe_settings(config: RunConfig) -> dict[str, str]:
 def describe_privacy(record: FederationRecord, config: RunConfig) -> str:
     """State the privacy guarantee of a site and of a patient, or that there is none."""
     guarantees = [*_describe_site_privacy(record, config), *_describe_patient_privacy(config)]
-    return "; ".join(guarantees) or "none promised to a site or a patient; weights are not anonymous"
+    return "; ".join(guarantees) or "none guaranteed to a site or a patient; weights are not anonymous"
 
 
 def _describe_site_privacy(record: FederationRecord, config: RunConfig) -> list[str]:
@@ -75,7 +75,7 @@ def _describe_site_privacy(record: FederationRecord, config: RunConfig) -> list[
 
 
 def _describe_patient_privacy(config: RunConfig) -> list[str]:
-    """Sites add this noise in their own steps and keep the account: the server knows the settings that it requested."""
+    """Sites add this noise in their steps and account for it: the server knows only the settings that it requested."""
     privacy = config.train.privacy
     if not privacy.on:
         return []

@@ -37,7 +37,7 @@ def read_inputs(
 
     Args:
         modalities: what the model needs, in its order.
-        channels: modalities in the channel order of the files it learnt from; a single file may have these.
+        channels: modalities in the channel order of the files it was trained on; a single file may have these.
 
     Raises DataError when there are none, when none has what the model needs, or when two share a name.
     """
@@ -83,7 +83,7 @@ def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file
         return scans
     elif pictures := _pictures_of_channels(place, in_file):
         return [_single_file(file, modalities, in_file) for file in pictures]
-    return read_cohort(place, with_masks=False).cases  # whose error says what can be read
+    return read_cohort(place, with_masks=False).cases  # whose error lists what can be read
 
 
 def _described_images(folder: Path, modalities: tuple[str, ...]) -> tuple[Case, ...]:
@@ -105,7 +105,7 @@ def _described_images(folder: Path, modalities: tuple[str, ...]) -> tuple[Case, 
 
 
 def colour_mismatch_message(cases: Sequence[Case], modalities: tuple[str, ...]) -> str | None:
-    """Say how many pictures are grey for a model of colours, or in colour for one of grey, and how they are read.
+    """How many pictures are grey for a model of colours, or in colour for one of grey, and how they are read.
 
     None where all match the model. A picture that cannot be read is left to `load_scan`.
     """
@@ -119,8 +119,8 @@ def colour_mismatch_message(cases: Sequence[Case], modalities: tuple[str, ...]) 
     count = len(mismatched)
     subject = f"{mismatched[0]} is" if count == 1 else f"{count} pictures, such as {mismatched[0]}, are"
     if in_colour:
-        return f"{subject} grey, and the model learnt from colour: the grey level is read as red, green and blue"
-    return f"{subject} in colour, and the model learnt from grey: the luminance is read"
+        return f"{subject} grey, and the model was trained on colour: the grey level is read as red, green and blue"
+    return f"{subject} in colour, and the model was trained on grey: the luminance is read"
 
 
 def _takes_pictures(modalities: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The model folder: weights, config, thresholds and card. It is all that `ganseg predict` needs, without a pickle."""
+"""The model folder: weights, config, thresholds and card, all that `ganseg predict` needs, without a pickle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REMEDY = "export or train the model again"
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Operating points; the defaults stand until `ganseg calibrate` has chosen better ones."""
+    """Operating points; the defaults hold until `ganseg calibrate` has chosen better ones."""
 
     regions: Mapping[str, float] = field(default_factory=dict)
     """Probability above which a voxel belongs to a region; 0.5 where not given."""
@@ -80,16 +80,16 @@ def write_model(
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a model folder holds."""
+    """The content of a model folder."""
 
     config: RunConfig
     system: System
     """On the CPU, in evaluation mode, its weights frozen."""
     thresholds: Thresholds
     channels: tuple[str, ...]
-    """Modalities in the order of the channels of the files it learnt from; empty where they had one channel each."""
+    """Modalities in the order of the channels of its training files; empty where they had one channel each."""
     scheme: LabelScheme
-    """What the values of the masks that it writes mean."""
+    """The meaning of the values in the masks that it writes."""
     absent: frozenset[str] = frozenset()
     """Networks that stayed at the sites of a federation: here they have their initial weights, and predict nothing."""
 
@@ -170,13 +170,13 @@ def weights_digest(folder: Path) -> str | None:
 
 
 def read_scheme(folder: Path) -> LabelScheme:
-    """What the values of the model's masks mean. Raises RunError when model.json lacks them."""
+    """The meaning of the values in the model's masks. Raises RunError when model.json lacks it."""
     description = _read(folder / "model.json")
     return _scheme(folder, description, _read_config(folder / "config.json", description.get("config")))
 
 
 def model_files(folder: Path) -> tuple[Path, ...]:
-    """All files of a model. Raises RunError for a link out of the folder, which somebody else may have made."""
+    """All files of a model. Raises RunError for a link out of the folder, which may be an attack."""
     files = sorted(path for path in folder.iterdir() if not path.is_dir())
     remedy = "put the file itself there, or export the model again"
     return tuple(confined(folder, file.name, folder, remedy, error=RunError) for file in files)
@@ -203,7 +203,7 @@ def _names(folder: Path, description: Mapping[str, Any], field: str) -> tuple[st
 
 
 def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> LabelScheme:
-    """The label scheme in model.json. Raises RunError where they are not those of the config's regions."""
+    """The label scheme in model.json. Raises RunError where it is not that of the config's regions."""
     where = f"{folder / 'model.json'}: labels"
     try:
         return LabelScheme.from_json(description.get("labels"), where).of_model(config.data.regions or (), where)

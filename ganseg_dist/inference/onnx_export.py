@@ -53,7 +53,7 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     rng = np.random.default_rng(0)
     example = torch.from_numpy(rng.uniform(-1, 1, (3, len(predictor.modalities), size, size)).astype(np.float32))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    # The exporter remarks on torchvision, which is not needed, and on PyTorch's own deprecations.
+    # The exporter warns of a missing torchvision, which is not needed, and of PyTorch's deprecations.
     with quiet("torch.onnx"), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             segmenter,

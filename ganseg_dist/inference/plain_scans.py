@@ -39,7 +39,7 @@ Scans = Mapping[str, list[Path]]
 def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str]) -> tuple[Case, ...]:
     """The cases of a folder of NIfTI files, or of folders of them; none where there are no such files.
 
-    Files are a case's modalities where their names say so, in one folder for all cases or a folder a case:
+    Files are a case's modalities where their names give them, in one folder for all cases or a folder a case:
     `CASE_t1.nii.gz`, `CASE-t1c.nii.gz`, `CASE/T1.nii.gz`. Else each file is a case: a volume for a model of one
     modality (nnU-Net's `CASE_0000.nii.gz` too), or one with a channel for each, in the order of `in_file`.
 
@@ -118,8 +118,8 @@ def _parse_name(stem: str, known: Collection[str]) -> _ParsedName | None:
     return None
 
 
-def _is_after_contrast(words: Iterable[str]) -> bool:
-    lowered = {word.lower() for word in words}
+def _is_after_contrast(parts: Iterable[str]) -> bool:
+    lowered = {part.lower() for part in parts}
     return bool(lowered & AFTER_CONTRAST) and not lowered & BEFORE_CONTRAST
 
 
@@ -172,7 +172,7 @@ def _volume_cases(files: Mapping[str, Path], modality: str) -> Iterator[Case]:
 
 
 def _check_channels(files: Mapping[str, Path], modality: str) -> None:
-    """Raises DataError where several cases have the same several channel numbers, and nothing says which is needed."""
+    """Raises DataError where several cases have the same several channel numbers, and nothing gives the needed one."""
     numbers: dict[str, list[str]] = {}
     for stem in files:
         if match := CHANNEL_FILE.fullmatch(stem):
@@ -181,7 +181,7 @@ def _check_channels(files: Mapping[str, Path], modality: str) -> None:
     if len(numbers) > 1 and len(same) == 1 and len(channels := next(iter(same))) > 1 and channels[0] == "0000":
         raise DataError(
             f"{next(iter(files.values()))}: is one of {len(channels)} channels by its number, and no dataset.json "
-            f"beside it or one level up says which is {modality}; add one with channel_names, or give its files alone"
+            f"beside it or one level up states which is {modality}; add one with channel_names, or give its files alone"
         )
 
 
@@ -193,7 +193,7 @@ def _multichannel_cases(files: Mapping[str, Path], modalities: Sequence[str], in
             channels = len(in_file)  # loading the file raises the error that names the problem
         if channels == 1 and CHANNEL_FILE.fullmatch(stem):
             raise DataError(
-                f"{file}: says the number of its channel, and no dataset.json beside it or one level up which of "
+                f"{file}: gives only a channel number, and no dataset.json beside it or one level up states which of "
                 f"{', '.join(modalities)} it is; add one with channel_names, or name the files by modality"
             )
         if channels != len(in_file):

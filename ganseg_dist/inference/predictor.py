@@ -46,7 +46,7 @@ class PreparedPrediction:
 
 @dataclass(frozen=True, slots=True)
 class CasePrediction:
-    """The model's prediction of a scan, on the scan's own grid."""
+    """The model's prediction of a scan, on the scan's grid."""
 
     grid: Grid
     probability: Volume
@@ -54,7 +54,7 @@ class CasePrediction:
     regions: Masks
     """(R, X, Y, Z), at the thresholds and nested."""
     thresholds: tuple[float, ...]
-    """(R,) probabilities, the model's own thresholds."""
+    """(R,) probabilities, the model's thresholds."""
     inside: Rows
     """Of each region, its own row and those of the regions inside it."""
     prepared: PreparedScan
@@ -114,8 +114,8 @@ class Predictor:
     def predict_scan(self, scan: Scan) -> CasePrediction:
         """Segment one scan; its modalities must be `self.modalities` in order.
 
-        Raises DataError naming the case where the model gives NaN or infinity: a comparison with NaN is false, and so
-        would read as no tumour.
+        Raises DataError naming the case where the model gives NaN or infinity: a comparison with NaN is false and
+        would be written as no tumour.
         """
         prepared = prepare_scan(scan, self.config.data, self.regions)
         on_prepared = self.predict_prepared(prepared.image)

@@ -97,7 +97,7 @@ def test_predict_warns_like_check_when_sform_contradicts_pixdim(ganseg, run, bad
         file.unlink()
         file.write_bytes(gzip.compress(content))
     source = bad_cohort / CASE / f"{CASE}_t1.nii.gz"
-    warning = f"warning: {CASE}: {source}: sform says 1 x 1 x 1 mm, pixdim 6 x 6 x 6; pixdim is used"
+    warning = f"warning: {CASE}: {source}: sform gives 1 x 1 x 1 mm, pixdim 6 x 6 x 6; pixdim is used"
     assert warning in ganseg("check", bad_cohort).out.splitlines()
     result = ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks / "lost")
     assert warnings_of_reading(result) == [warning]
@@ -439,8 +439,8 @@ def test_predict_classifies_single_class_folder(ganseg, kaggle, tmp_path, masks)
 @pytest.mark.parametrize(
     ("learnt", "shown", "message"),
     [
-        ("colour", "grey", "grey, and the model learnt from colour: the grey level is read as red, green and blue"),
-        ("grey", "colour", "in colour, and the model learnt from grey: the luminance is read"),
+        ("colour", "grey", "grey, and the model was trained on colour: the grey level is read as red, green and blue"),
+        ("grey", "colour", "in colour, and the model was trained on grey: the luminance is read"),
     ],
 )
 def test_predict_warns_once_when_colour_and_grey_differ_from_training(

@@ -230,7 +230,7 @@ def test_split_allows_empty_part_for_zero_fraction():
 
 
 def test_split_rejects_patient_in_two_parts():
-    with pytest.raises(DataError, match="a patient stands in two parts"):
+    with pytest.raises(DataError, match="a patient is in two parts"):
         Split(("p1", "p2"), ("p2",), ())
 
 

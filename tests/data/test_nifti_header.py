@@ -64,7 +64,7 @@ def test_load_nifti_prefers_pixdim_over_unit_scale_sform(tmp_path, forms):
     _, grid = load_nifti(write_nifti(tmp_path / "a.nii", sform=LOST_SCALE, **forms), None)
     assert grid.spacing_mm == (4.0, 4.0, 4.0)
     assert nib.aff2axcodes(grid.affine) == ("L", "P", "S")
-    assert notes_of(grid) == ["spacing: sform says 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"]
+    assert notes_of(grid) == ["spacing: sform gives 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"]
 
 
 def test_hd95_uses_pixdim_of_unit_scale_sform(tmp_path):
@@ -78,7 +78,7 @@ def test_load_nifti_prefers_scaled_sform_over_pixdim(tmp_path):
     file = write_nifti(tmp_path / "a.nii", sform=np.diag([2.0, 2, 3, 1]), qform=np.diag([4.0, 4, 4, 1]))
     _, grid = load_nifti(file, None)
     assert grid.spacing_mm == (2.0, 2.0, 3.0)
-    assert notes_of(grid) == ["spacing: sform says 2 x 2 x 3 mm, pixdim 4 x 4 x 4; sform is used"]
+    assert notes_of(grid) == ["spacing: sform gives 2 x 2 x 3 mm, pixdim 4 x 4 x 4; sform is used"]
 
 
 def test_load_nifti_accepts_pixdim_with_fewer_digits(tmp_path):
@@ -183,7 +183,7 @@ def test_load_nifti_notes_spacing_conflict_in_mm(tmp_path):
     sform = np.diag([0.002, 0.002, 0.002, 1])
     _, grid = load_nifti(write_nifti(tmp_path / "a.nii", sform=sform, pixdim=(0.004,) * 3, units="metres"), None)
     assert grid.spacing_mm == (2.0, 2.0, 2.0)
-    assert notes_of(grid) == ["spacing: sform says 2 x 2 x 2 mm, pixdim 4 x 4 x 4; sform is used"]
+    assert notes_of(grid) == ["spacing: sform gives 2 x 2 x 2 mm, pixdim 4 x 4 x 4; sform is used"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_load_nifti_rejects_implausible_spacing_with_its_unit(tmp_path, size, un
     with pytest.raises(DataError) as caught:
         load_nifti(file, None)
     assert str(caught.value) == (
-        f"{file}: voxels are {in_mm} x {in_mm} x {in_mm} mm (xyzt_units says {units}), beyond 0.01 to 100; "
+        f"{file}: voxels are {in_mm} x {in_mm} x {in_mm} mm (xyzt_units gives {units}), beyond 0.01 to 100; "
         f"correct the sizes{likely}"
     )
 
@@ -218,7 +218,7 @@ def test_load_scan_and_check_case_report_grid_note_once(tmp_path):
     files = {name: write_nifti(tmp_path / f"{name}.nii", sform=LOST_SCALE, qform=FOUR_MM) for name in ("t1", "flair")}
     mask = write_nifti(tmp_path / "mask.nii", sform=LOST_SCALE, qform=FOUR_MM, voxels=np.ones(SHAPE, np.uint8))
     case = Case("a", "a", "s", {name: Source((file,)) for name, file in files.items()}, Source((mask,)))
-    expected = f"{files['t1']}: sform says 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"
+    expected = f"{files['t1']}: sform gives 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"
     scan = load_scan(case)
     assert (scan.warnings, scan.grid.spacing_mm) == ((expected,), (4.0, 4.0, 4.0))
     (finding,) = (finding for finding in check_case(case).findings if finding.check == "spacing")
@@ -229,7 +229,7 @@ def test_load_scan_warns_of_mask_grid_only_with_mask(tmp_path):
     image = write_nifti(tmp_path / "t1.nii", sform=FOUR_MM, qform=FOUR_MM)
     mask = write_nifti(tmp_path / "mask.nii", sform=LOST_SCALE, qform=FOUR_MM, voxels=np.ones(SHAPE, np.uint8))
     case = Case("a", "a", "s", {"t1": Source((image,))}, Source((mask,)))
-    expected = f"{mask}: sform says 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"
+    expected = f"{mask}: sform gives 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"
     assert load_scan(case).warnings == (expected,)
     assert load_scan(case, with_mask=False).warnings == ()
     assert f"warning: a: {expected}" in [finding.line() for finding in check_case(case).findings]

@@ -192,7 +192,7 @@ def test_check_warns_of_rare_modality(tmp_path):
     assert expected_modalities(read_cohort(tmp_path)) == ("t1", "t1ce", "flair")
     finding = only_finding(tmp_path)
     assert (finding.case, finding.check, finding.severity) == (COHORT, "rare-modality", "warning")
-    assert finding.problem == "1 of 3 cases have t2, so nothing is learnt from it"
+    assert finding.problem == "1 of 3 cases have t2, so training ignores it"
 
 
 def test_check_warns_of_copied_modality(cohort):
@@ -289,14 +289,14 @@ def test_check_reports_many_masks_outside_as_cohort_finding(cohort):
     found = {finding.check: finding for finding in findings(cohort)}
     assert set(found) == {"mask-outside", "no-heads"}
     assert (found["no-heads"].case, found["no-heads"].severity) == (COHORT, "error")
-    assert found["no-heads"].problem.startswith("3 of 4 masks lie outside what is taken for the head or brain")
+    assert found["no-heads"].problem.startswith("3 of 4 masks lie outside the detected head or brain")
 
 
 def test_check_reports_inverted_mask_of_scan(cohort):
     edit_voxels(cohort / "ben" / "lesion.nii.gz", lambda mask: 1 - mask)
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ben", "inverted-mask", "error")
-    assert finding.problem.startswith("the mask looks inverted: it covers ")
+    assert finding.problem.startswith("the mask may be inverted: it covers ")
 
 
 def test_check_warns_of_mask_covering_whole_brain(cohort):
@@ -452,7 +452,7 @@ def test_check_reports_doubtful_labels_of_2021_under_2024_names(tmp_path):
 def test_check_warns_of_two_layouts(cohort):
     write_brats(cohort, ["BraTS20_Training_001"])
     found = {finding.check: finding for finding in findings(cohort)}
-    assert found["two-layouts"].problem == "looks like layout brats too, and is read as manifest"
+    assert found["two-layouts"].problem == "matches layout brats too, and is read as manifest"
     assert found["two-layouts"].remedy == "name the one that is meant, as in --layout manifest"
 
 
@@ -508,7 +508,7 @@ def test_check_warns_once_of_ct_by_voxels(cohort, padding):
             volume[:4] = padding
         save(cohort / patient / "t2.nii.gz", volume.astype(np.int16))
     (finding,) = ct_findings(cohort)
-    assert "t2 looks like CT, in Hounsfield units, in 3 cases; training scales every channel" in finding.problem
+    assert "t2 is probably CT, in Hounsfield units, in 3 cases; training scales every channel" in finding.problem
 
 
 @pytest.mark.parametrize(

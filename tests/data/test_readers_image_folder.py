@@ -235,7 +235,7 @@ def test_image_folder_reader_rejects_contradicting_labels_json(tmp_path):
     read_cohort(tmp_path)
     (tmp_path / "labels.json").write_text(json.dumps({"vertebra": [0, 255, 0], "disc": [255, 0, 0]}))
     first, other = (place / "labels.json" for place in (tmp_path / "masks", tmp_path))
-    assert read_error(tmp_path) == f"{first}: says otherwise than {other}; keep one of them"
+    assert read_error(tmp_path) == f"{first}: differs from {other}; keep one of them"
 
 
 def patients_and_sites(root):

@@ -86,7 +86,7 @@ def test_manifest_reads_channel_and_slice_stack(tmp_path):
         ("case;patient;t1\na;p;x\n", "1: has no column case .found: case;patient;t1."),
         ("case,t1\na,x\n", "1: has no column patient"),
         ("case,patient,mask\na,p,m\n", "1: has no modality column"),
-        ("case,patient,t1,T1w\na,p,x,y\n", "1: column t1 stands there twice"),
+        ("case,patient,t1,T1w\na,p,x,y\n", "1: column t1 is repeated"),
         ("case,patient,t1\na,p,x\nb,p,\n", "3: t1 is empty"),
         ("case,patient,t1\n,p,x\n", "2: case is empty"),
         ("case,patient,t1\na,p,x\n\na,q,y\n", "4: case a is listed twice"),
@@ -164,7 +164,7 @@ def test_manifest_rejects_labels_option_against_labels_column(tmp_path, labels):
     assert read_cohort(file).cases[0].scheme == SCHEMES[labels]
     assert read_cohort(file, labels=labels).labels == labels
     other = "brats" if labels != "brats" else "binary"
-    with pytest.raises(DataError, match=rf"m\.csv:2: labels is {labels}, and --labels says otherwise"):
+    with pytest.raises(DataError, match=rf"m\.csv:2: labels is {labels}, and --labels differs"):
         read_cohort(file, labels=other)
 
 
@@ -232,7 +232,10 @@ def test_manifest_labels_column_accepts_scheme_file(tmp_path):
         (None, "is not readable JSON"),
         ("{", "is not readable JSON"),
         ('{"labels": {"background": 0}}', "is no label scheme"),
-        ('{"labels": {"background": 0, "a": 1}, "regions": {"liver": ["a"]}}', "regions: liver cannot be learnt yet"),
+        (
+            '{"labels": {"background": 0, "a": 1}, "regions": {"liver": ["a"]}}',
+            "regions: liver cannot be trained on yet",
+        ),
     ],
 )
 def test_manifest_names_unusable_scheme_file(tmp_path, text, problem):

@@ -53,7 +53,7 @@ def test_model_card_names_mask_values():
     fields = {"data.regions": ["wt", "tc", "et"]}
     assert "\n- Values of a mask: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour\n" in card(fields=fields)
     one = card({**DATA, "otherwise_labelled": 3}, {"data.regions": ["wt"]})
-    assert "\n- Values of a mask: 0 background, 1 whole tumour; in a picture 255 stands for the lesion\n" in one
+    assert "\n- Values of a mask: 0 background, 1 whole tumour; in a picture the lesion is 255\n" in one
     assert "\n- 3 of its masks use other values or names; these are those of most masks\n" in one
     sites = card({**DATA, "cases": [], "otherwise_labelled": 2}, fields)
     assert "\n- Other values or names in the masks of 2 sites: these are the canonical ones\n" in sites
@@ -64,7 +64,7 @@ def test_model_card_states_unknown_patients():
     assert "- 1 case of 1 patient; 1 patient trained" in card()
     unknown = card({**DATA, "layout": "class_folder"})
     assert "- 1 image; patients unknown; 1 trained, 0 validated, 0 held out" in unknown
-    assert "One patient's images may stand in training and in test" in unknown
+    assert "One patient's images may be in training and in test" in unknown
     assert "patient trained" not in unknown
     named = {"id": "a", "patient": "b", "site": "s", "content": "cd"}
     partly = card({**DATA, "layout": "image_folder", "cases": [*DATA["cases"], named]})

@@ -62,12 +62,12 @@ def test_federation_card_states_configured_strategy_only():
         **{"federation.strategy": "fedprox", "federation.proximal_weight": 0.5}
     )
     assert "- Updates: topk, 10% of the values\n" in card(**{"federation.encoding": "topk"})
-    assert "- Normalisation layers: each site's own\n" in card(**{"federation.norm_layers": "local"})
+    assert "- Normalisation layers: local to each site\n" in card(**{"federation.norm_layers": "local"})
     assert "- Firewall: off\n" in card(**{"federation.firewall": False})
 
 
 def test_federation_card_states_privacy_only_when_configured():
-    assert "- Privacy: none promised to a site or a patient; weights are not anonymous\n" in card()
+    assert "- Privacy: none guaranteed to a site or a patient; weights are not anonymous\n" in card()
     rounds = federation_json()["rounds"]
     rounds[-1]["epsilon"] = 2.5
     private = card(federation_json(rounds=rounds), **{"federation.privacy.noise_multiplier": 1.0})
@@ -82,7 +82,7 @@ def test_federation_card_states_privacy_only_when_configured():
 
 
 def test_federation_card_warns_of_memorisation_for_gan_only():
-    assert "- Memorisation: a GAN learnt from these sites' images" in card()
+    assert "- Memorisation: a GAN was trained on these sites' images" in card()
     assert "Memorisation" not in card(**{"system.gan": False})
 
 

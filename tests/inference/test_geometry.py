@@ -203,4 +203,4 @@ def test_evaluate_measures_in_mm_and_warns_when_sform_lost_scale(tmp_path):
     of_geometry = [
         warning for warning in warnings if "sform" in warning
     ]  # all of the foreground is called lesion here, too
-    assert of_geometry == [f"a: {tmp_path}/lost/flair.nii: sform says 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"]
+    assert of_geometry == [f"a: {tmp_path}/lost/flair.nii: sform gives 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"]

@@ -97,7 +97,7 @@ def test_read_inputs_accepts_volumes_of_one_channel(tmp_path, names):
 
 def test_read_inputs_rejects_channel_numbers_without_names(tmp_path):
     write_numbered(tmp_path, ["a"], MODALITIES)
-    with pytest.raises(DataError, match=r"a_0000\.nii\.gz: says the number of its channel, and no dataset\.json"):
+    with pytest.raises(DataError, match=r"a_0000\.nii\.gz: gives only a channel number, and no dataset\.json"):
         read_inputs(tmp_path, MODALITIES)
     describe(tmp_path, ("CT", "PET"))
     with pytest.raises(DataError, match="no case has all of t1, t1ce, t2, flair, which the model needs; a has ct, pet"):

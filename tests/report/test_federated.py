@@ -87,7 +87,7 @@ def test_report_notes_missing_comparison_and_privacy(tmp_path):
     text = page_text(write_report(run).read_text())
     assert "Not compared with pooled data" in text
     assert "No update was left out." in text
-    assert "none promised to a site or a patient" in text
+    assert "none guaranteed to a site or a patient" in text
     assert "Privacy spent" not in text
     assert "Bergen – – 90" in text
 

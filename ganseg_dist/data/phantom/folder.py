@@ -26,7 +26,7 @@ GENERATOR_VERSION = 1
 """Incremented whenever the same settings would give different voxels."""
 NOTICE = (
     "Synthetic: a phantom made from the MNI152 average anatomy with drawn tumours. "
-    "No patient was scanned; figures measured here say nothing about patients."
+    "No patient was scanned; figures measured here do not apply to patients."
 )
 ABOUT = "PHANTOM.json"
 NAMES = "name_mapping.csv"
@@ -122,11 +122,11 @@ def _grade(key: tuple[int, int, int]) -> str:
 
 def _check_arguments(patients: int, sites: int, seed: int, healthy: int, spacing_mm: float) -> None:
     if patients < 1:
-        raise ConfigError(f"patients: {patients} is too few; ask for at least 1")
+        raise ConfigError(f"patients: {patients} is too few; give at least 1")
     if healthy < 0:
-        raise ConfigError(f"healthy: {healthy} is negative; ask for 0 or more")
+        raise ConfigError(f"healthy: {healthy} is negative; give 0 or more")
     if not 1 <= sites <= patients:
-        raise ConfigError(f"sites: {sites} for {patients} patients; ask for 1 to {patients}, so that each has one")
+        raise ConfigError(f"sites: {sites} for {patients} patients; give 1 to {patients}, so that each has one")
     if seed < 0:
         raise ConfigError(f"seed: {seed} is negative; give 0 or more")
     if not SPACING_MM[0] <= spacing_mm <= SPACING_MM[1]:

@@ -41,7 +41,7 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     """Every case under `root`, still on disk; without a layout, by the first reader that recognises `root`.
 
     Args:
-        labels: one of SCHEMES or a JSON file, for all masks, whatever file names say; None: as the layout says.
+        labels: one of SCHEMES or a JSON file, for all masks, in place of the layout's; None: the layout's.
         with_masks: whether masks will be read, so that their label schemes must be known.
 
     Raises ConfigError for an unknown layout or scheme, and DataError where nothing can be read there, or where a
@@ -136,7 +136,7 @@ def _check_schemes_known(root: Path, cases: Sequence[Case]) -> None:
     if unstated:
         schemes = "; ".join(f"{name} ({scheme.describe()})" for name, scheme in SCHEMES.items())
         raise DataError(
-            f"{root}: neither the name of {unstated[0].id} nor its files tell what the values of its mask mean; "
+            f"{root}: neither the name of {unstated[0].id} nor its files state what the values of its mask mean; "
             f"state it with --labels SCHEME or FILE.json, or a column labels in a manifest: {schemes}"
         )
 

@@ -79,7 +79,7 @@ class BratsReader(Reader):
 
 
 def _case_folders(root: Path) -> Iterator[tuple[Path, Mapping[str, Path]]]:
-    """Each folder that is a case, with its images by the data set's own modality names."""
+    """Each folder that is a case, with its images by the data set's modality names."""
     for folder in chain([root], data_folders(root, DEEPEST)):
         if named := _named_scans(folder):
             yield folder, {name: one_of(files, f"{name} of {folder.name}") for name, files in named.items()}

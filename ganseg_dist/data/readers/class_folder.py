@@ -27,7 +27,7 @@ PARTS: Mapping[str, Part] = {
     "testing": "test",
     "test": "test",
 }
-"""Folder names of the authors' parts. Their validation pictures join the training ones, from which we split ours."""
+"""Folder names of the authors' parts. Their validation pictures join the training ones, which are then split."""
 
 IMAGES = re.compile(r"(image|img)s?", re.IGNORECASE)
 """A folder of pictures in other layouts, never a class; beside a folder of masks no folder is a class."""

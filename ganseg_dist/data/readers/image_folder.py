@@ -99,7 +99,7 @@ def _colours(root: Path) -> Colours:
     file, *others = files
     stored = read_json(file, f"write it as in {EXAMPLE}")
     if any(read_json(other) != stored for other in others):
-        raise DataError(f"{file}: says otherwise than {others[0]}; keep one of them")
+        raise DataError(f"{file}: differs from {others[0]}; keep one of them")
     if not isinstance(stored, dict):
         raise DataError(f"{file}: does not map names to colours; write it as in {EXAMPLE}")
     codes = {name: _code(file, name, colour) for name, colour in stored.items() if name != STRUCTURE_KEY}
@@ -127,7 +127,7 @@ def _structures(file: Path, stored: Any, names: Sequence[str]) -> tuple[str, ...
     if unknown or not structures:
         raise DataError(
             f"{file}: {STRUCTURE_KEY} names {unknown[0] if unknown else 'nothing'}, "
-            f"which has no colour; it may name {', '.join(names) or 'what you give one'}"
+            f"which has no colour; it may name {', '.join(names) or 'a name with a colour'}"
         )
     return structures
 

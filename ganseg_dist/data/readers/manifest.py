@@ -112,9 +112,7 @@ def _columns(file: Path, header: list[str]) -> list[str]:
         raise DataError(f"{file}:1: column {misspelt} would be a modality; did you mean mask? rename it in any case")
     repeated = next((name for name in columns if columns.count(name) > 1 or not name), None)
     if repeated is not None:
-        raise DataError(
-            f"{file}:1: column {repeated or 'without a name'} stands there twice or is empty; name each once"
-        )
+        raise DataError(f"{file}:1: column {repeated or 'without a name'} is repeated or empty; name each once")
     return columns
 
 
@@ -126,7 +124,7 @@ def _case(file: Path, number: int, line: Mapping[str, str], stated: LabelScheme 
     labels = line.get("labels")
     scheme = _scheme(file, number, labels) if labels else stated or BINARY
     if stated not in (None, UNSTATED, scheme):
-        raise DataError(f"{file}:{number}: labels is {labels}, and --labels says otherwise; leave --labels out")
+        raise DataError(f"{file}:{number}: labels is {labels}, and --labels differs; leave --labels out")
     part = line.get("part", "").lower()
     if part and part not in PARTS:
         raise DataError(f"{file}:{number}: part {part} is not known; write train or test, or leave it empty")

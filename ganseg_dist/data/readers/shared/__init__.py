@@ -1,1 +1,1 @@
-"""What readers of layouts share."""
+"""Code that the readers of layouts share."""

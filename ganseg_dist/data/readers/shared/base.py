@@ -40,10 +40,10 @@ class Reader(ABC):
     takes_labels: ClassVar[bool] = False
     """Whether its masks hold label values, whose scheme `--labels` may set."""
     order: ClassVar[int] = 50
-    """Readers are tried in rising order: low for a layout that nobody has by accident, high for one that many folders
-    look like."""
+    """Readers are tried in rising order: low for a layout that no folder has by accident, high for one that many
+    folders match."""
     names_patients: ClassVar[bool] = True
-    """Whether every case's patient is known; else a case whose patient is unknown has its own id as its patient."""
+    """Whether every case's patient is known; else a case whose patient is unknown has its id as its patient."""
     lists_cases: ClassVar[bool] = False
     """Whether a file lists the cases, so that images beside them are left out on purpose."""
     unread_folders: ClassVar[tuple[str, ...]] = ()
@@ -51,13 +51,13 @@ class Reader(ABC):
 
     @abstractmethod
     def recognises(self, root: Path) -> bool:
-        """Whether these files look like this layout, by their names alone."""
+        """Whether the names of these files match this layout."""
 
     @abstractmethod
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """Every case under a recognised root, in name order. Raises DataError.
 
-        `scheme` is for all masks, whatever files and names say; None: as these say, else UNSTATED.
+        `scheme` is for all masks; None: the scheme that files or names give, else UNSTATED.
         """
 
 

@@ -22,7 +22,7 @@ CHANNEL_FIELDS = ("channel_names", "modality")
 """nnU-Net's, and the Decathlon's."""
 
 COLOUR_LETTERS = dict(zip("rgb", COLOURS, strict=True))
-"""Channel names of nnU-Net's own example in colour, to our modalities."""
+"""Channel names of nnU-Net's example in colour, to our modalities."""
 
 ABBREVIATIONS = {
     1: ("ncr", "net", "netc", "ncrnet", "ncrnetc", "nec", "cc"),
