@@ -1,6 +1,6 @@
-"""Spaces of `ganseg tune`, one file a system: fields, their ranges, and what its paper prints of them.
+"""Spaces of `ganseg tune`, one file a system: fields, their ranges, and the values in its paper.
 
-A federation's fields are any system's, and so are thresholds, which are searched without training.
+The spaces of federations and of thresholds, which are searched without training, apply to any system.
 """
 
 from __future__ import annotations

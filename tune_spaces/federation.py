@@ -1,4 +1,4 @@
-"""Federations: how often sites send, and what the server makes of it."""
+"""Federations: how often sites send updates, and the strategy that combines them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ganseg_dist.studies.sweeps.space import Space
 
 
 def federation(trial: BaseTrial, config: RunConfig) -> None:
-    """Rounds, and so epochs at home between two of them; the strategy and its own hyperparameters."""
+    """Rounds, and so local epochs between two of them; the strategy and its hyperparameters."""
     every_second, every_fifth = (max(1, config.train.epochs // apart) for apart in (2, 5))
     trial.suggest_categorical("federation.rounds", list(dict.fromkeys([None, every_second, every_fifth])))
     searched = {

@@ -1,4 +1,4 @@
-"""The detector: what it learns from beside real images, and how much that counts."""
+"""The detector: its training images beside the real ones, and their weight."""
 
 from __future__ import annotations
 

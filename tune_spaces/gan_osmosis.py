@@ -1,4 +1,4 @@
-"""GAN-OSMOSIS: the three weights of its generator, and how much of what it generates is learnt from."""
+"""GAN-OSMOSIS: the three weights of its generator, and the share of its images that are trained on."""
 
 from __future__ import annotations
 

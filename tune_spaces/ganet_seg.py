@@ -14,7 +14,7 @@ PUBLISHED = {
 
 
 def ganet_seg(trial: BaseTrial, config: RunConfig) -> None:
-    """Everything that weighs: of the feedback (Eqs. 9 and 10), of the healthy model, and the learning rate."""
+    """All weights: of the feedback (Eqs. 9 and 10), of the healthy model, and the learning rate."""
     trial.suggest_float("train.learning_rate", 3e-5, 3e-3, log=True)
     if trial.suggest_categorical("system.gan", [True, False]):
         feedback(trial, config)

@@ -10,7 +10,7 @@ from ganseg_dist.studies.sweeps.thresholds import REALISM, ThresholdSpace
 
 
 def thresholds(trial: BaseTrial, names: Sequence[str]) -> None:
-    """In hundredths; nothing below 0.02 is kept of what a model says."""
+    """In hundredths; predictions below 0.02 are not stored."""
     for name in names:
         trial.suggest_float(name, 0.02, 0.98, step=0.01)
 

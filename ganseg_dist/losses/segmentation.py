@@ -11,7 +11,7 @@ DICE_SMOOTHING = 1.0
 
 
 def binary_cross_entropy_loss(logits: Tensor, truth: Tensor, *, reduce: str = "mean") -> Tensor:
-    """GANet-Seg Eq. 3 on each region's own sigmoid; logits and truth (B, R, H, W), truth in {0, 1}.
+    """GANet-Seg Eq. 3 on each region's sigmoid; logits and truth (B, R, H, W), truth in {0, 1}.
 
     A mean over pixels, or the paper's "sum", which makes the loss grow with the image.
     """

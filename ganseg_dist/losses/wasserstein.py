@@ -34,7 +34,7 @@ def gradient_penalty(
     share = mix.float()[:, None, None, None]
     between = (share * real.float() + (1 - share) * fake.detach().float()).requires_grad_()
     with torch.autocast(real.device.type, enabled=False):
-        # The gradient of the sum is each image's own gradient, as no value depends on another image.
+        # The gradient of the sum holds each image's gradient, as no value depends on another image.
         (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     excess = slope.flatten(1).norm(dim=1) - 1
     return torch.mean(counts * excess**2)

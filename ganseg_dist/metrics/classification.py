@@ -1,7 +1,7 @@
 """Classification scores: per class, over classes and of the probabilities, with intervals. Never NaN.
 
-Every interval is that of `metrics/image_sets.py: intervals` over patients, each with all its images. A score that
-needs a class without images is None.
+Every interval is by `metrics/image_sets.py: intervals` over patients, each with all its images. A score that needs a
+class without images is None.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def classification_scores(
 def threshold_at_specificity(scores: Scores, positive: Flags, specificity: float) -> float | None:
     """The lowest threshold that classifies at least this share of the negative images as negative.
 
-    For scores (N,) of validation images: evaluated on the images it was chosen on, a threshold looks too good. It
-    lies halfway to the next score. None without negative images.
+    For scores (N,) of validation images: on the images it was chosen on, a threshold is overestimated. It lies
+    halfway to the next score. None without negative images.
 
     Raises DataError when the scores are not finite (N,) with boolean (N,) labels, or the specificity is not in (0, 1).
     """

@@ -1,7 +1,6 @@
 """Lesion-wise scores, in which a small lesion counts as much as a large one.
 
-There are two protocols: that of BraTS 2023 (`lesionwise_scores`) and GANet-Seg's
-own (`paper_lesionwise_dice`).
+There are two protocols: that of BraTS 2023 (`lesionwise_scores`) and that of GANet-Seg (`paper_lesionwise_dice`).
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def lesionwise_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float]
 
 
 def paper_lesionwise_dice(prediction: Mask, truth: Mask) -> float:
-    """GANet-Seg's own lesion-wise Dice (Section 5.2, Eq. 18) of two boolean masks, (X, Y, Z) or (X, Y), in [0, 1].
+    """GANet-Seg's lesion-wise Dice (Section 5.2, Eq. 18) of two boolean masks, (X, Y, Z) or (X, Y), in [0, 1].
 
     Dice(P_i, T_i) = |P_i ∩ T_i| / ((|P_i| + |T_i|) / 2), the mean over all lesions of the truth. T_i is a
     26-connected component of the truth, neither dilated nor dropped for its size; P_i is the union of the
@@ -152,7 +151,7 @@ def _match(pair: MaskPair, dilation: int = DILATION) -> _Matching:
     extent = pair.truth
     if dilation:
         extent = binary_dilation(pair.truth, generate_binary_structure(ndim, 2), iterations=dilation)
-    # A component of the dilation is exactly the dilation of its true voxels: lesions need no dilation of their own.
+    # A component of the dilation is exactly the dilation of its true voxels: lesions are not dilated one by one.
     lesion_of, n_lesions = label(extent, everywhere)
     component_of, n_components = label(pair.prediction, everywhere)
 

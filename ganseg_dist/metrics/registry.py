@@ -1,7 +1,7 @@
 """Registry of all scores: label, unit, direction of better values, and meaningful decimals.
 
-A new score is a line of REGISTERED. Code that measures a score returns it by its name; code that chooses, sorts,
-prints or plots scores looks them up here.
+A new score is a line of REGISTERED. Code that measures a score returns it by its name; code that sorts, prints or
+plots scores looks them up here.
 """
 
 from __future__ import annotations

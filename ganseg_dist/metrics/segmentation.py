@@ -25,7 +25,7 @@ def case_scores(
     Scores: `dice`, `iou`, `sensitivity`, `specificity`; `foreground_specificity` within a (X, Y, Z) foreground, because
     over all background specificity is near 1 for any prediction; `hd95_mm`; by the lesion-wise protocol of BraTS 2023
     `lesion_dice`, `lesion_hd95_mm`, `lesion_sensitivity`, `lesion_specificity`, `lesion_f1` and the counts
-    `lesions_true`, `lesions_predicted`, `lesions_missed`, `lesions_false_positive`; by GANet-Seg's own
+    `lesions_true`, `lesions_predicted`, `lesions_missed`, `lesions_false_positive`; by GANet-Seg's protocol
     `paper_lesion_dice`. Without `spacing_mm` distances are in pixels, and end in `_px`. Never NaN.
 
     Raises DataError when the masks are not boolean, differ in shape, or do not fit the regions or the spacing.

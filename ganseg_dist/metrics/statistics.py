@@ -31,7 +31,7 @@ UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean, its 95% interval and how many subjects it rests on.
+    """A mean, its 95% interval and the number of its subjects.
 
     For one subject, and for equal values, both ends are the mean.
     """
@@ -195,7 +195,7 @@ def _seeds_half(values: Values) -> float:
 
 
 def _skewness(values: Values) -> float:
-    """Sample skewness, bias-corrected as `interval_of` says; 0 for fewer than three values."""
+    """Sample skewness, bias-corrected as in `interval_of`; 0 for fewer than three values."""
     n, deviations = len(values), values - values.mean()
     if n < 3:
         return 0.0

@@ -81,7 +81,7 @@ class ThresholdScan:
 
     def _codes(self, probabilities: Probabilities, truth: Masks) -> Counts:
         """One number per voxel that encodes how many thresholds it passes in each region, and its true regions."""
-        # Compared in the probabilities' own precision, as `probabilities >= threshold` is.
+        # Compared in the probabilities' precision, as `probabilities >= threshold` is.
         grid = np.asarray(self.thresholds, probabilities.dtype)
         codes = np.zeros(truth[0].size, np.int64)
         for values, true in zip(probabilities, truth, strict=True):

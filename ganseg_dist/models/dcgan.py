@@ -52,8 +52,8 @@ class DCGANDiscriminator(nn.Sequential):
     """Strided 4x4 convolutions with LeakyReLU 0.2, then one convolution over the whole remaining map.
 
     (B, channels_in, size, size) to logits (B, outputs); positive is real. Without a sigmoid, so that it serves as
-    WGAN-GP's critic too. One output, or one per class, as in a projection discriminator of image and class, with the
-    class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
+    WGAN-GP's critic too. One output, or one per class, as in a projection discriminator of image and class, with
+    weights per class over the last features (Miyato and Koyama 2018, Eq. 3).
     """
 
     def __init__(self, channels_in: int, size: int, widths: Sequence[int], outputs: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Layers that several networks have, and their initial weights."""
+"""Layers that several networks share, and their initial weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def strided_layers(channels_in: int, widths: Sequence[int], norm: Norm) -> list[
     for below, here in zip([channels_in, *widths[:-1]], widths, strict=True):
         first = not layers
         layers.append(nn.Conv2d(below, here, 4, stride=2, padding=1, bias=first))
-        if not first:  # normalising the first layer would hide the image's own intensities
+        if not first:  # normalising the first layer would hide the image's intensities
             layers.append(norm(here))
         layers.append(nn.LeakyReLU(0.2, inplace=True))
     return layers

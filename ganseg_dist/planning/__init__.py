@@ -1,1 +1,1 @@
-"""What is decided before training: the checked cohort, the resolved config, the split, the prepared cases."""
+"""The steps before training: the checked cohort, the resolved config, the split, the prepared cases."""

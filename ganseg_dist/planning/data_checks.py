@@ -1,7 +1,7 @@
-"""Whether there is something to learn from: what `ganseg check` reports, and training warns of or rejects.
+"""Whether there are training examples: what `ganseg check` reports, and training warns of or rejects.
 
-A stage in which no example counts would train on nothing and finish. Most of it is known of the masks and classes as
-they lie on disk; what resampling takes away shows in the prepared slices, of which the same is checked once more.
+A stage in which no example counts would train on nothing and finish. Most of it is known from the masks and classes on
+disk; resampling can remove lesions, so the prepared slices are checked once more.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from ganseg_dist.systems.base import Stage
 CHECK_MASKS = "check the masks, and what their values mean"
 
 UNSCORABLE = "unscorable"
-"""The check for validation patients who tell no epoch from another."""
+"""The check for validation patients by whom no epoch can be scored."""
 
 MOST_ALIKE = 3
-"""Findings of one kind that training names; the command that lists all of them stands for the others."""
+"""Findings of one kind that training names; for the others it names the command that lists all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the images of one part show."""
+    """The contents of one part's images."""
 
     cases: int
     lesion: bool
     tumour_free: bool
     """Whether a slice shows no lesion."""
     classes: tuple[str, ...]
-    """Of the run's classes those that are there."""
+    """The run's classes that have images."""
 
     @classmethod
     def by_cases(cls, cases: Sequence[Case], classes: Sequence[str], empty: frozenset[str]) -> Contents:
-        """As far as it is known before slices are prepared: a scan with a lesion has slices without one.
+        """The contents as known before slices are prepared: a scan with a lesion has slices without one.
 
         Args:
             empty: cases whose mask is empty.
@@ -60,7 +60,7 @@ class Contents:
 
     @classmethod
     def by_slices(cls, slices: SliceSet, classes: Sequence[str]) -> Contents:
-        """As the prepared slices have it."""
+        """The contents of prepared slices."""
         there = tuple(name for index, name in enumerate(classes) if (slices.label == index).any())
         return cls(len(slices.cases), bool(slices.has_lesion.any()), bool((~slices.has_lesion).any()), there)
 
@@ -74,7 +74,7 @@ def mask_findings(found: Preflight, cohort: Cohort) -> Iterator[Finding]:
 
 
 def split_findings(found: Preflight, cohort: Cohort, config: RunConfig, split: Split) -> tuple[Finding, ...]:
-    """What the patients who train and validate leave to learn from and to score.
+    """Findings on the examples of the training and validation patients.
 
     Args:
         config: resolved.
@@ -88,7 +88,7 @@ def split_findings(found: Preflight, cohort: Cohort, config: RunConfig, split: S
 
 
 def slice_findings(config: RunConfig, data: Mapping[str, StageData], cohort: Cohort) -> tuple[Finding, ...]:
-    """The same of the prepared slices.
+    """The same findings on the prepared slices.
 
     Args:
         config: resolved.
@@ -100,7 +100,7 @@ def slice_findings(config: RunConfig, data: Mapping[str, StageData], cohort: Coh
 
 
 def _findings(config: RunConfig, cohort: Cohort, train: Contents, validation: Contents) -> Iterator[Finding]:
-    """Tumour-free slices are required where a stage learns from them alone (engine/loader.py)."""
+    """Tumour-free slices are required where a stage trains on them alone (engine/loader.py)."""
     if config.system.task == "classification":
         yield from _one_class(config, cohort, train)
         return
@@ -114,7 +114,7 @@ def _findings(config: RunConfig, cohort: Cohort, train: Contents, validation: Co
     if not train.tumour_free and any(map(_learns_from_tumour_free, build_system(config).stages)):
         problem = (
             f"no slice of the {train.cases} training cases is without a lesion and has enough foreground, and the GAN "
-            "learns from such"
+            "trains on such"
         )
         remedy = "add images without a lesion, give healthy subjects by --healthy DATA, or --set system.gan=false"
         yield _of(cohort, "no-tumour-free", "error", problem, remedy)
@@ -144,7 +144,7 @@ def _of(cohort: Cohort, check: str, severity: Severity, problem: str, remedy: st
 
 
 def order_finding(cohort: Cohort, request: RunConfig, resolved: RunConfig) -> Iterator[Finding]:
-    """A warning where neither a person nor two classes' names decided which of them is sought."""
+    """A warning where neither the user nor the names of two classes decide which is positive."""
     order = order_message(request, resolved)
     if order is not None:
         problem, _, remedy = order.partition("; ")
@@ -169,9 +169,9 @@ def warn_of(findings: Iterable[Finding], warn: Callable[[str], object], command:
     """One line a finding; of one kind the first few, and how many more there are.
 
     Args:
-        findings: with which training continues: a case with an error is left out.
-        warn: called with each line, less the word warning.
-        command: that lists all of them.
+        findings: those with which training continues: a case with an error is left out.
+        warn: called with each line, without the word warning.
+        command: lists all of them.
     """
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
@@ -187,5 +187,5 @@ def warn_of(findings: Iterable[Finding], warn: Callable[[str], object], command:
 def check_command(data: Path, recipe: str, layout: str | None = None, labels: str | None = None) -> str:
     """The command that lists every finding on a cohort."""
     options = {"--recipe": recipe, "--layout": layout, "--labels": labels}
-    words = [word for option, value in options.items() if value is not None for word in (option, value)]
-    return shlex.join(["ganseg", "check", str(data), *words])
+    args = [arg for option, value in options.items() if value is not None for arg in (option, value)]
+    return shlex.join(["ganseg", "check", str(data), *args])

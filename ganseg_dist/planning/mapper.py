@@ -1,4 +1,4 @@
-"""How work is done case by case: in this process, or over a cluster."""
+"""Work case by case: in this process, or over a cluster."""
 
 from __future__ import annotations
 

@@ -34,30 +34,30 @@ from ganseg_dist.systems.base import Monitor
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be trained: everything known before an image is prepared."""
+    """The training to be done: everything known before an image is prepared."""
 
     config: RunConfig
     found: Preflight
     cohort: Cohort
     healthy: tuple[Preflight, Cohort] | None
     monitors: Mapping[str, Monitor]
-    """What chooses each stage's epoch, by stage."""
+    """The score that chooses each stage's epoch, by stage."""
     class_order: tuple[Finding, ...]
-    """A warning where nobody decided which of two classes is sought."""
+    """A warning where neither user nor names decide which of two classes is positive."""
 
     def split_findings(self, split: Split) -> tuple[Finding, ...]:
-        """What the split leaves to learn from and to score, as far as it is known before slices are prepared."""
+        """Findings on the split's training and validation examples, as known before slices are prepared."""
         return split_findings(self.found, self.cohort, self.config, split)
 
     @property
     def data_record(self) -> DataRecord:
-        """What data.json holds: everything the run learns from."""
+        """The content of data.json: everything the run is trained on."""
         healthy = None if self.healthy is None else data_record(self.healthy[1], self.healthy[0])
         return data_record(self.cohort, self.found, healthy)
 
 
 def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
-    """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
+    """Read the cohort, check it, resolve the config. Raises GansegError on anything that would spoil training."""
     found = _checked(read_cohort(request.data, request.layout, request.labels), request.config, mapper, bar)
     cohort = _trainable(found, request.config, exclude_bad=request.exclude_bad)
     healthy = None
@@ -71,7 +71,7 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
 def plan_findings(found: Preflight, config: RunConfig) -> tuple[Finding, ...]:
     """What training of this config on a checked cohort would warn of or reject, beside what the checks found.
 
-    Cases with an error are left out of it; where none is left there is nothing to say.
+    Cases with an error are left out; there are no findings where none is left.
     """
     if any(finding.case == COHORT for finding in found.errors) or len(found.bad_cases) == len(found.cohort.cases):
         return ()
@@ -94,7 +94,7 @@ def _planned(
     found: Preflight, cohort: Cohort, request: RunConfig, healthy: tuple[Preflight, Cohort] | None = None
 ) -> Plan:
     config = resolve(request, cohort, healthy[1] if healthy else None)
-    system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
+    system = build_system(config)  # rejects what its phases cannot do, before hours of preparation
     if config.train.privacy.on:
         validate_patient_privacy(config, system, World())
     monitors = {stage.name: stage.monitor for stage in system.stages}
@@ -114,7 +114,7 @@ def check_plan(
     Args:
         splits: by the trial that trains on it; a finding on one of several names it.
 
-    Raises DataError where a split leaves nothing to learn from.
+    Raises DataError where a split leaves no training examples.
     """
     trials: dict[Split, list[str]] = {}
     for name, split in splits.items():
@@ -131,7 +131,7 @@ def check_plan(
 
 
 def warn_of_cohorts(plan: Plan, request: TrainingRequest, warn: Callable[[str], object]) -> None:
-    """What is found of them, however they are split."""
+    """Warn of the findings that do not depend on the split."""
     recipe = plan.config.recipe
     of_cohort = (*plan.found.findings, *plan.class_order)
     warn_of(of_cohort, warn, check_command(request.data, recipe, request.layout, request.labels))

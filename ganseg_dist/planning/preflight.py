@@ -1,4 +1,4 @@
-"""Checks a cohort case by case before training, and leaves out what cannot be learnt from."""
+"""Checks a cohort case by case before training, and leaves out what cannot be trained on."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def preflight(
     """Check every case. A case whose content was checked before is not read again.
 
     Args:
-        config: what it is checked for. Skull-stripped scans may be needed, and to a classifier a case without a
-            lesion is an example of a class.
+        config: the training it is checked for. Skull-stripped scans may be needed, and to a classifier a case
+            without a lesion is an example of a class.
     """
     expected = expected_modalities(cohort)
     reports_folder = store_root() / "reports"
@@ -112,9 +112,9 @@ def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
 
 
 def labelled(cohort: Cohort, config: RunConfig) -> Cohort:
-    """The cohort less cases that teach nothing: without a mask, and for a classifier without a class too.
+    """The cohort less unlabelled cases: without a mask, and for a classifier without a class too.
 
-    One in which no case is labelled stays as it is: `resolve` says what it lacks.
+    One in which no case is labelled stays as it is: `resolve` raises the error.
     """
     named = {case.id for case in cohort.cases if case.class_name is not None}
     useless = [case for case in cohort.unlabelled if config.system.task == "segmentation" or case not in named]
@@ -124,7 +124,7 @@ def labelled(cohort: Cohort, config: RunConfig) -> Cohort:
 def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Examination:
     try:
         content = content_hash(case)
-    except OSError:  # check_case says which file and why
+    except OSError:  # check_case reports which file and why
         return Examination("", check_case(case, expected_modalities=expected))
     files = [str(file) for source in case.images.values() for file in source.files]
     key = hashlib.blake2b(json.dumps([REPORT_FORMAT, content, expected, files]).encode(), digest_size=12).hexdigest()

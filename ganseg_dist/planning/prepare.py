@@ -1,4 +1,4 @@
-"""Second step of a training: the slices of those who train and validate, in the prepared store."""
+"""Second step of a training: the slices of training and validation patients, in the prepared store."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def prepare_cohort(
     mapper: Mapper = map_here,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Path]:
-    """Each case's folder in the store; what is there already and whole is left as it is."""
+    """Each case's folder in the store; whole cases in it are not prepared again."""
     wanted = list(cases)
     store = store_root()
     contents = found.contents
 
     def prepare(case: Case) -> tuple[Path | str, list[str]]:
-        warnings: list[str] = []  # what is logged on another node is not seen here
+        warnings: list[str] = []  # logs of another node would not appear here
         try:
             return prepare_case(store, case, config, contents[case.id], warn=warnings.append), warnings
         except GansegError as error:
@@ -61,7 +61,7 @@ def prepare_cohort(
 def prepared_slices(
     cases: Sequence[Case], config: RunConfig, advance: Callable[[int, int], None] = lambda done, total: None
 ) -> SliceSet:
-    """The cases' slices as a run with this (resolved) config sees them, from the store where they are there already.
+    """The cases' slices as a run with this (resolved) config sees them, from the store where they are prepared already.
 
     Raises DataError when a case cannot be read.
     """
@@ -74,7 +74,7 @@ def prepared_slices(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Folders of prepared cases by part, for each source a stage may learn from. JSON, so it can be sent anywhere."""
+    """Folders of prepared cases by part, for each source of a stage's examples. JSON, so it can be sent anywhere."""
 
     cohort: dict[str, list[str]]
     healthy: dict[str, list[str]] | None = None
@@ -101,7 +101,7 @@ def _stage_data(
 
 
 def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str, list[str]]:
-    """The folders of the patients that train and validate."""
+    """The folders of the training and validation patients."""
     return {
         part: [str(folders[case.id]) for case in cohort.of_patients(patients)]
         for part, patients in (("train", split.train), ("validation", split.validation))
@@ -117,9 +117,9 @@ def prepare_training(
     mapper: Mapper = map_here,
     bar: Bar = no_bar,
 ) -> Prepared:
-    """The slices of those who train and validate, after warnings of all that would weaken the training.
+    """The slices of training and validation patients, after warnings of all that would weaken the training.
 
-    Raises DataError where there is nothing to learn from.
+    Raises DataError where there are no training examples.
     """
     warned = check_plan(plan, request, {"": split}, warn)
     prepared = prepare_plan(plan, split, mapper, bar)
@@ -128,7 +128,7 @@ def prepare_training(
 
 
 def prepare_plan(plan: Plan, split: Split, mapper: Mapper = map_here, bar: Bar = no_bar) -> Prepared:
-    """The slices of those who train and validate, from the store where they are there already."""
+    """The slices of training and validation patients, from the store where they are prepared already."""
     used = plan.cohort.of_patients((*split.train, *split.validation))
     with bar("Preparing slices") as advance:
         folders = prepare_cohort(plan.found, used, plan.config.data, mapper=mapper, advance=advance)
@@ -143,7 +143,7 @@ def prepare_plan(plan: Plan, split: Split, mapper: Mapper = map_here, bar: Bar =
 
 
 def healthy_split(cohort: Cohort, config: RunConfig) -> Split:
-    """A healthy cohort is split for early stopping alone; nobody is tested on it."""
+    """A healthy cohort is split for early stopping alone; it has no test patients."""
     validation = max(config.data.validation_fraction, 0.1)
     return split_by_patient(cohort, validation=validation, test=0.0, seed=config.seed)
 
@@ -151,7 +151,7 @@ def healthy_split(cohort: Cohort, config: RunConfig) -> Split:
 def check_slices(
     plan: Plan, prepared: Prepared, warned: Sequence[Finding], warn: Callable[[str], object]
 ) -> tuple[Finding, ...]:
-    """Warn of what only the prepared slices show; all that they show. Raises DataError as `check_plan` does."""
+    """Warn of findings that only the prepared slices show; returns all. Raises DataError as `check_plan` does."""
     findings = slice_findings(plan.config, prepared.open(plan.config), plan.cohort)
     raise_first(findings)
     for finding in findings:

@@ -1,4 +1,4 @@
-"""A request to train, and the one that began an interrupted run."""
+"""A request to train, and the one of an interrupted run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganseg_dist.runs import Run, find_run, generated_name, named_run, runs_root
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What to train on what, and where; a resumed run repeats the request that began it."""
+    """Config, data and place of a training; a resumed run repeats its first request."""
 
     config: RunConfig
     data: Path
@@ -30,16 +30,16 @@ class TrainingRequest:
     split: Split | None = None
     """Patients by part, where an experiment decides them; the run saves it."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """More for MLflow, such as the run that this one is a trial of."""
+    """More tags for MLflow, such as the run that this one is a trial of."""
     labels: str | None = None
-    """The scheme of the masks' values, where somebody stated it."""
+    """The scheme of the masks' values, where the user stated it."""
     least_workers: int | None = None
-    """To go on with when there is no room for all `workers`; none: all of them or none."""
+    """To continue with when there is no room for all `workers`; none: all of them or none."""
     convention: Convention = field(default_factory=display_convention)
-    """Of example pictures: workers and trials on other machines draw as this one's GANSEG_DISPLAY says."""
+    """Of example pictures: workers and trials on other machines use this machine's GANSEG_DISPLAY."""
 
     def to_record(self) -> RequestRecord:
-        """All but the config, which the run saves resolved, and the convention, which is that of whoever resumes."""
+        """All but the config, which the run saves resolved, and the convention, which the resuming machine sets."""
         return RequestRecord(
             data=str(self.data.absolute()),
             layout=self.layout,
@@ -64,7 +64,7 @@ class TrainingRequest:
         return cls(run.config(), run_name=run.name, **{**dict(stored), **places})
 
     def name(self) -> str:
-        """The given name, or one made of recipe and data that is not taken by a finished run."""
+        """The given name, or one of recipe and data that no finished run has."""
         if self.run_name is not None:
             return training_run(self.run_name).name
         place = self.data.resolve()
@@ -75,7 +75,7 @@ class TrainingRequest:
 
 
 def resumed(reference: str) -> TrainingRequest:
-    """The request of a run to go on with. Raises RunError when it is finished."""
+    """The request of a run to resume. Raises RunError when it is finished."""
     run = find_run(reference)
     if run.finished:
         raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")

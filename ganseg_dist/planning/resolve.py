@@ -1,4 +1,4 @@
-"""What a cohort decides of a config: channels, regions, classes, and what a healthy cohort adds."""
+"""Config fields that a cohort decides: channels, regions, classes, and those that a healthy cohort adds."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ NOT = ("no", "non", "not", "without")
 """A class's first word."""
 NOTHING = ("absent", "control", "healthy", "negative", "none", "normal", "nothing")
 NOT_WHAT = re.compile("non?(cancer|disease|finding|lesion|tumou?r)s?")
-"""Words in one, as folders are named; not nodules."""
+"""Such words written as one, as in names of folders; nodules do not match."""
 
 
 def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) -> RunConfig:
     """Fill in what the data decides: modalities, regions or classes, and what the paper's reading implies.
 
-    Raises ConfigError when the config names what the cohort does not have.
+    Raises ConfigError for a name in the config that the cohort does not have.
     """
     system, data = config.system, config.data
     modalities = _chosen("modalities", data.modalities, cohort.modalities, cohort, "modality that all cases share")
     changes: dict[str, Any] = {"data.modalities": list(modalities)}
     if system.task == "segmentation" or cohort.regions:
-        requested = _chosen("regions", data.regions, cohort.regions, cohort, "masks to learn from")
-        # Regions are nested and drawn one over the other, outermost first, in whatever order they were requested.
+        requested = _chosen("regions", data.regions, cohort.regions, cohort, "masks to train on")
+        # Regions are nested and drawn one over the other, outermost first, whatever the requested order.
         regions = [name for name in cohort.regions if name in requested]
         if regions[0] != "wt":
             raise ConfigError(f"data.regions: {', '.join(regions)}: lacks wt, which the GAN judges; add it")
         changes["data.regions"] = regions
     if system.task == "classification":
         there = cohort.classes or (LESION_CLASSES if cohort.regions else ())
-        classes = _chosen("classes", data.classes, there, cohort, "classes or masks to learn from")
+        classes = _chosen("classes", data.classes, there, cohort, "classes or masks to train on")
         if len(classes) < 2:
             raise DataError(f"{cohort.root}: has one class, {classes[0]}; a classifier needs two or more")
         changes["data.classes"] = list(classes if data.classes is not None else negative_first(classes))
@@ -54,16 +54,16 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
 
 
 def negative_first(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Two classes with the one that reads as nothing found before the other, in any case: what is second is sought.
+    """Two classes with the one whose name means "nothing found" first: the second is the positive class.
 
-    Where neither reads so, or both do, the order stays as it is (`order_message`). Benign is no such word: what is
+    Where both or neither mean it, the order stays as it is (`order_message`). Benign does not mean it: something
     benign was found, and beside malignant the alphabet puts it first.
     """
     return tuple(sorted(classes, key=reads_negative, reverse=True)) if len(classes) == 2 else classes
 
 
 def reads_negative(name: str) -> bool:
-    """Whether a class's name says that nothing was found: `no lesion`, `notumor`, `Healthy control`, `HIV-negative`."""
+    """Whether a class's name means that nothing was found: `no lesion`, `notumor`, `Healthy control`."""
     words = re.findall(r"[a-z0-9]+", name.lower())
     return bool(words) and (
         words[0] in NOT or any(word in NOTHING for word in words) or NOT_WHAT.fullmatch(words[0]) is not None
@@ -71,7 +71,7 @@ def reads_negative(name: str) -> bool:
 
 
 def order_message(request: RunConfig, resolved: RunConfig) -> str | None:
-    """Which of two classes is sought and how to swap them, where neither a person nor their names decided it."""
+    """Which of two classes is positive and how to swap them, where neither the user nor their names decide it."""
     classes = resolved.data.classes or ()
     if resolved.system.task != "classification" or request.data.classes is not None or len(classes) != 2:
         return None
@@ -97,7 +97,7 @@ def _chosen(
 
 
 def check_no_overlap(cohort: Cohort, healthy: Cohort) -> None:
-    """Raises DataError when a healthy subject may be a patient: the GAN would learn from who is tested."""
+    """Raises DataError when a healthy subject may be a patient: the GAN would be trained on test patients."""
     shared = sorted({case.patient for case in cohort.cases} & {case.patient for case in healthy.cases})
     if shared:
         raise DataError(

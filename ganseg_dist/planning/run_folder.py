@@ -21,15 +21,15 @@ from ganseg_dist.runs import Run, training_run
 
 
 def planned_run(
-    name: str, config: RunConfig, learnt_from: DataRecord, cohort: Cohort, split: Split | None = None
+    name: str, config: RunConfig, data: DataRecord, cohort: Cohort, split: Split | None = None
 ) -> tuple[Run, Split]:
-    """The run that this name, config and data would begin, go on with or have finished; nothing is written.
+    """The run that this name, config and data would start, resume or have finished; nothing is written.
 
     Args:
-        learnt_from: `Plan.data_record`.
+        data: `Plan.data_record`.
         split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
 
-    Raises RunError when the name stands for another config, other data or an experiment, and DataError when there are
+    Raises RunError when the name belongs to another config, other data or an experiment, and DataError when there are
     too few patients to split.
     """
     run = training_run(name)
@@ -42,10 +42,10 @@ def planned_run(
         )
     if split is not None and run.split() != split:
         raise RunError(f"{name}: was started with another split; choose another --run-name")
-    begun_on = run.data()
-    if _cases(begun_on) != _cases(learnt_from):
+    stored = run.data()
+    if _cases(stored) != _cases(data):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
-    if begun_on.labels != learnt_from.labels:
+    if stored.labels != data.labels:
         raise RunError(f"{name}: was started on masks with other labels; choose another --run-name")
     return run, run.split()
 
@@ -53,38 +53,38 @@ def planned_run(
 def open_run(
     name: str,
     config: RunConfig,
-    learnt_from: DataRecord,
+    data: DataRecord,
     cohort: Cohort,
     *,
     split: Split | None = None,
     **facts: Any,
 ) -> tuple[Run, Split]:
     """The planned run, its folder made where it is new. Raises as `planned_run` does."""
-    run, split = planned_run(name, config, learnt_from, cohort, split)
+    run, split = planned_run(name, config, data, cohort, split)
     if (run.folder / "run.json").exists():
         return run, split
-    begun = {
+    status = {
         "status": "started",
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": 0.0,
         "command": command_line(),
     }
-    write_records(run, config, split.to_dict(), learnt_from, begun | facts)
+    write_records(run, config, split.to_dict(), data, status | facts)
     return run, split
 
 
 def write_records(
-    run: Run, config: RunConfig, split: Mapping[str, Any], learnt_from: DataRecord, facts: Mapping[str, Any]
+    run: Run, config: RunConfig, split: Mapping[str, Any], data: DataRecord, facts: Mapping[str, Any]
 ) -> None:
-    """What a run's folder says of it; run.json last, for a folder that has it is a run."""
+    """Write the records of a run's folder; run.json last, because a folder that has it is a run."""
     write_text(run.folder / "config.json", config.to_json())
     run.write("split.json", dict(split))
-    run.write("data.json", learnt_from)
+    run.write("data.json", data)
     run.describe(name=run.name, recipe=config.recipe, version=__version__, commit=code_version(), **facts)
 
 
 def data_record(cohort: Cohort, found: Preflight, healthy: DataRecord | None = None) -> DataRecord:
-    """What a run of this cohort learns from, with the cohort of healthy subjects that it uses besides."""
+    """The training data of a run of this cohort, with the cohort of healthy subjects that it uses besides."""
     excluded = {case.id for case in found.cohort.cases} - {case.id for case in cohort.cases}
     return DataRecord(
         root=str(cohort.root),
@@ -105,9 +105,9 @@ def data_record(cohort: Cohort, found: Preflight, healthy: DataRecord | None = N
     )
 
 
-def _cases(learnt_from: DataRecord) -> list[tuple[CaseRecord, ...]]:
+def _cases(data: DataRecord) -> list[tuple[CaseRecord, ...]]:
     """The cases of both cohorts, with their contents."""
-    return [learnt_from.cases, learnt_from.healthy.cases if learnt_from.healthy else ()]
+    return [data.cases, data.healthy.cases if data.healthy else ()]
 
 
 def _channels(cohort: Cohort) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def _channels(cohort: Cohort) -> tuple[str, ...]:
 
 
 def command_line() -> str:
-    """What this process was called with, to be typed again."""
+    """This process's command line, to be rerun."""
     return shlex.join(["ganseg", *sys.argv[1:]])
 
 

@@ -1,4 +1,4 @@
-"""One attempt at a run: alone with it, recorded however it ends, and a finished run has a model."""
+"""One attempt at a run: it locks the run and records its end; a finished run has a model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def run_training(
     tags: Mapping[str, str],
     started: float,
 ) -> None:
-    """Train and finish the run, tracked in MLflow; an attempt that ends otherwise leaves an interrupted run.
+    """Train and finish the run, tracked in MLflow; an attempt that fails leaves an interrupted run.
 
-    With GANSEG_RUNS_URI the run is kept there too, checkpoint by checkpoint.
+    With GANSEG_RUNS_URI the run is copied there too, checkpoint by checkpoint.
 
     Args:
-        train: gives the last checkpoint's folder.
-        monitors: what chooses each stage's epoch, by stage.
-        tags: more for MLflow.
+        train: returns the last checkpoint's folder.
+        monitors: the score that chooses each stage's epoch, by stage.
+        tags: more tags for MLflow.
         started: when the attempt began, on the monotonic clock.
     """
     earlier = run.description().seconds or 0.0
@@ -54,7 +54,7 @@ def run_training(
         try:
             checkpoint = train(tracked)
         except BaseException as error:
-            with suppress(GansegError):  # a full disk has said enough
+            with suppress(GansegError):  # a full disk has raised its error already
                 run.describe(status="interrupted", seconds=seconds(), error=_name_and_text(error))
             tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
@@ -66,7 +66,7 @@ def run_training(
 
 @contextmanager
 def only_trainer(run: Run) -> Iterator[None]:
-    """Holds the run. Raises RunError when another process trains it: two writers would spoil its checkpoints."""
+    """Lock the run. Raises RunError when another process trains it: two writers would spoil its checkpoints."""
     lock = FileLock(run.folder / ".training.lock", timeout=0)
     try:
         lock.acquire()
@@ -80,7 +80,7 @@ def only_trainer(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the inside is done: the seconds in which a trained run becomes a finished one."""
+    """Ignore Ctrl-C and SIGTERM in the block: the seconds in which a trained run becomes a finished one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -114,7 +114,7 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
 
 
 def epochs_kept(history: Sequence[Epoch], monitors: Mapping[str, Monitor], config: RunConfig) -> dict[str, Kept]:
-    """By stage, the epoch whose weights it handed on, and of which scores it is the best; of none: it is the last."""
+    """By stage, the epoch whose weights it handed on, and the scores by which it is the best; none: the last epoch."""
     kept = {}
     for stage, monitor in monitors.items():
         scores = {record.epoch: record.scores for record in history if record.stage == stage}

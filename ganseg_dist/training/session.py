@@ -29,7 +29,7 @@ from ganseg_dist.training.run_training import only_trainer, run_training
 
 
 def check_gpu(request: TrainingRequest) -> None:
-    """Raises RunError when this machine is to train on a GPU and has none; a cluster answers for itself."""
+    """Raises RunError when this machine is to train on a GPU and has none; a cluster checks its nodes."""
     if request.gpus and "RAY_ADDRESS" not in os.environ:
         usable_device("cuda")
 
@@ -45,7 +45,7 @@ def train_session(request: TrainingRequest, *, tracker: Tracker | None = None, b
                 stack.enter_context(cluster_with_shared_paths(request.data, request.healthy))
         mapper = map_here if request.local else map_on_cluster
 
-        # Plan: whatever would spoil hours of training is found from the files themselves, in seconds.
+        # Plan: problems that would spoil hours of training show in the files themselves, in seconds.
         plan = plan_training(request, mapper=mapper, bar=bar)
         run, split = planned_run(name, plan.config, plan.data_record, plan.cohort, request.split)
 

@@ -78,7 +78,7 @@ def pictures_with_lesions(root, tmp_path):
         (all_masks_empty, "ganet_seg_debug", "all 8 masks are empty: there is nothing to segment"),
         (all_masks_empty, "gan_detector_debug", "images are all of one class, no lesion"),
         (few_patients, "ganet_seg_debug", "2 patients leave none for "),
-        (no_masks, "gan_osmosis_debug", "has no masks to learn from"),
+        (no_masks, "gan_osmosis_debug", "has no masks to train on"),
         (no_lesion_in_training, "ganet_seg_debug", "none of the 6 training cases shows a lesion"),
         (one_class_in_training, "dl_gan_cnn_debug", "images are all of one class, glioma"),
         (one_class, "dl_gan_cnn_debug", "every picture is of one class, glioma"),
@@ -149,7 +149,7 @@ def test_check_lists_unfit_recipes_without_recipe(ganseg, phantom, tmp_path):
     classes = write_classes(tmp_path / "classes", {"glioma": 6, "none": 6})
     shown = ganseg("check", classes)
     assert shown.code == 0
-    assert f"note: it cannot train ganet_seg, gan_osmosis: {classes}: has no masks to learn from" in shown.err
+    assert f"note: it cannot train ganet_seg, gan_osmosis: {classes}: has no masks to train on" in shown.err
     unfit = json.loads(ganseg("check", classes, "--json").out)["unfit_recipes"]
     assert list(unfit) == ["ganet_seg", "gan_osmosis"]
 
