@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ganseg_dist.systems.base import System
 
 Recipe = Callable[[], RunConfig]
-"""A function that returns a config. A variant edits its base, so what differs is what is written."""
+"""A function that returns a config. A variant edits its base, so that it lists only what differs."""
 
 
 def build_system(config: RunConfig) -> System:

@@ -1,4 +1,4 @@
-"""What a system is: networks, stages of phases, losses and predictions. Nothing of loops, devices or files."""
+"""The interface of systems: networks, stages of phases, losses and predictions; no loops, devices or files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.metrics.registry import Mode, common_mode, find_score
 
 BEGINNERS_EPOCHS = 10
-"""Of a stage; in them nothing is alarming yet: a fresh generator's small weights make all its images alike."""
+"""First epochs of a stage, without alarms: a fresh generator's small weights make all its images alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
     """How a phase's terms are weighted against each other by their gradients' size.
 
-    ratio: lambda_i = w_i * clip(|grad L_reference| / (|grad L_i| + eps)); the reference keeps its own weight.
+    ratio: lambda_i = w_i * clip(|grad L_reference| / (|grad L_i| + eps)); the reference keeps its weight.
     inverse: lambda_i = 1 / (|grad L_i| + eps), GANet-Seg Eq. 10 as printed.
     Norms are taken at `parameter`, averaged over steps with `decay`, and detached.
     """
@@ -63,7 +63,7 @@ class Monitor:
     patience: int | None = None
     """Epochs without improvement before the stage stops; none: never."""
     since: int = 0
-    """First epoch that may be the best: earlier ones belong to a phase whose weights are not wanted."""
+    """First epoch that may be the best: earlier ones belong to a phase before it, such as the supervised one."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for scores that are not registered, or whose mean is better neither large nor small."""
@@ -93,12 +93,12 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A validation score that must not fall below a bound, and what its fall means."""
+    """A validation score that must not fall below a bound, and the meaning of its fall."""
 
     score: str
     below: float
     message: str
-    """What is wrong and what to do, in one line."""
+    """The problem and the remedy, in one line."""
     since: int = BEGINNERS_EPOCHS
     """First epoch of the stage in which it may be raised."""
 
@@ -120,13 +120,13 @@ class Stage:
     monitor: Monitor
     examples: Literal["all", "tumour_free"] = "all"
     source: Literal["cohort", "healthy"] = "cohort"
-    """The cohort it learns from: the run's own, or a separate healthy one."""
+    """The cohort it is trained on: the run's, or a separate healthy one."""
     modalities: tuple[str, ...] | None = None
     """Channels its batches hold; none: all of the run's."""
     augmented: bool = True
-    """Whether its examples are flipped, turned and the rest of `data.augment`."""
+    """Whether its examples are transformed by `data.augment`."""
     alarms: tuple[Alarm, ...] = ()
-    """What a person is warned of, such as a generator that collapses."""
+    """Warnings for the user, such as of a generator that collapses."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a score that is not registered."""
@@ -147,13 +147,13 @@ class Ratio(NamedTuple):
     denominator: Tensor
     """(B,)"""
     relevant: Tensor
-    """(B,) above 0 where the slice lets its case count. A healthy subject says nothing about Dice: a single
-    false pixel would turn its score from 1 to 0, and with few cases decide which epoch is the best."""
+    """(B,) above 0 where the slice lets its case count. Healthy subjects do not count for Dice: a single false pixel
+    would turn their score from 1 to 0, and with few cases decide which epoch is the best."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a system says of a batch; parts it has nothing to say on are none."""
+    """A system's prediction of a batch; parts that it does not predict are None."""
 
     probability: Tensor | None = None
     """(B, R, H, W) in [0, 1]."""
@@ -162,7 +162,7 @@ class Prediction:
     reconstruction: Tensor | None = None
     """(B, C', H, W) in [-1, 1], the image with its lesion filled by healthy tissue."""
     synthetic: Tensor | None = None
-    """(B, C, H, W) in [-1, 1], an image generated from the batch's own masks and noise."""
+    """(B, C, H, W) in [-1, 1], an image generated from the batch's masks and noise."""
     score: Tensor | None = None
     """(B,) in [0, 1], realism of the whole slice; low is abnormal."""
     classes: Tensor | None = None
@@ -174,7 +174,7 @@ class Prediction:
 
 
 class System(Protocol):
-    """One published method. The engine drives it; it never sees ranks, devices, files or loggers."""
+    """One published method. The engine calls it; it never sees ranks, devices, files or loggers."""
 
     networks: Mapping[str, nn.Module]
     stages: tuple[Stage, ...]
@@ -192,7 +192,7 @@ class System(Protocol):
         """Validation scores of a batch, as sums for each example."""
 
     def predict(self, batch: Batch) -> Prediction:
-        """Masks, images and scores: what metrics, exports and synthesis use."""
+        """Masks, images and scores, for metrics, exports and synthesis."""
 
 
 class LossesByPhase:
@@ -227,7 +227,7 @@ class GeneratesFromClasses(System, Protocol):
 
     @property
     def generated_classes(self) -> tuple[str, ...]:
-        """The classes that its generator has learnt."""
+        """The classes that its generator is trained on."""
 
     def generate(self, z: Tensor, label: Tensor) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] of the classes `label`, (B,) int64; z as `sample` gives it for `detect`."""

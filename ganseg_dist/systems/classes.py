@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from ganseg_dist.systems.base import Ratio
 
 UNKNOWN = -1
-"""`Batch.label` of an example that teaches a classifier nothing."""
+"""`Batch.label` of an example that a classifier is not trained on."""
 
 
 def cross_entropies(logits: Tensor, label: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Region heads: independent sigmoids, or the softmax over nested tissue classes that the GANet-Seg text has."""
+"""Region heads: independent sigmoids, or the softmax over nested tissue classes of the GANet-Seg text."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def head_channels(head: Head, regions: int) -> int:
 def region_probability(logits: Tensor, head: Head) -> Tensor:
     """(B, K, H, W) logits to (B, R, H, W) probabilities of the regions.
 
-    Under softmax the regions are nested, whole tumour outermost: class r is what region r has and region
-    r + 1 has not, so a region's probability is the sum over its class and all deeper ones.
+    Under softmax the regions are nested, whole tumour outermost: class r is region r without region r + 1,
+    so a region's probability is the sum over its class and all deeper ones.
     """
     if head == "sigmoid":
         return torch.sigmoid(logits.float())

@@ -43,7 +43,7 @@ class DLGANCNNConfig(SystemConfig):
 
     name: Literal["dl_gan_cnn"] = "dl_gan_cnn"
     classifier: Literal["cnn", "vgg16"] = "cnn"
-    """What classifies: the small CNN, or VGG16, which starts from random weights unless `pretrained` is given."""
+    """The small CNN, or VGG16, which starts from random weights unless `pretrained` is given."""
     widths: Widths = (32, 64, 128, 256)
     """Channels of the small CNN's levels, finest first; every level but the first halves the image."""
     vgg_width: Count = 64
@@ -56,10 +56,10 @@ class DLGANCNNConfig(SystemConfig):
     generator_widths: Widths = (64, 128, 256)
     """Channels of the generator's levels."""
     discriminator_widths: Widths | None = None
-    """Channels of the discriminator's levels, each of which halves the map; none: 64, 128, 256, or the 64, 32, 16 that
-    the paper's reading has."""
+    """Channels of the discriminator's levels, each of which halves the map; none: 64, 128, 256, or 64, 32, 16 in the
+    paper's reading."""
     features_epochs: Count = 100
-    """Epochs in which generator and discriminator learn, before the classifier does."""
+    """Epochs of generator and discriminator, before the classifier is trained."""
     adversarial_weight: NonNegative = 1.0
     """Weight of the generator's adversarial term."""
     reconstruction_weight: NonNegative = 100.0
@@ -67,12 +67,12 @@ class DLGANCNNConfig(SystemConfig):
 
     @property
     def sees_only_real_images(self) -> bool:
-        """Whether the classifier never learnt from a feature map, nor started from weights that may have."""
+        """Whether the classifier is not trained on feature maps, nor started from weights that may be."""
         return not self.synthesises and self.pretrained is None
 
     @property
     def arm(self) -> str:
-        """How tables call it: what classifies what, and from where a VGG16 starts."""
+        """Its name in tables: the classifier, its input, and the initial weights of a VGG16."""
         start = "random initialisation" if self.pretrained is None else "pretrained"
         classifier = "CNN" if self.classifier == "cnn" else f"VGG16, {start}"
         return f"{self.title} ({classifier})" if self.gan else classifier
@@ -90,6 +90,6 @@ class DLGANCNNConfig(SystemConfig):
 
     @property
     def judging_widths(self) -> tuple[int, ...]:
-        """The discriminator's widths, as given or as the reading has them."""
+        """The discriminator's widths, as given or by the reading."""
         by_reading = (64, 32, 16) if self.reading == "paper" else (64, 128, 256)
         return self.discriminator_widths or by_reading

@@ -14,8 +14,8 @@ from ganseg_dist.models.unet import UNet
 class FeatureGenerator(nn.Module):
     """G of DL-GAN-CNN, Section 4.4.1: encoder and decoder of transposed convolutions with skips, ReLU, tanh.
 
-    The last skip leads from the input itself to the output layer: normalisation inside the U-Net forgets absolute
-    intensities, and a feature map has to hold them.
+    The last skip leads from the input itself to the output layer: normalisation inside the U-Net discards absolute
+    intensities, which a feature map must keep.
     """
 
     def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int]) -> None:

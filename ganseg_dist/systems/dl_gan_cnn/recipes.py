@@ -14,7 +14,7 @@ def dl_gan_cnn() -> RunConfig:
         {
             "data.equalise": "global",
             "data.clusters": 3,
-            "data.blank_rate": 1.0,  # images without a lesion are a class and not ballast
+            "data.blank_rate": 1.0,  # images without a lesion are a class of their own
             "train.batch_size": 16,
             "train.epochs": 60,
             "train.learning_rate": 2e-4,  # the usual of a cGAN, with betas of 0.5 and 0.999
@@ -43,7 +43,7 @@ def dl_gan_cnn_small() -> RunConfig:
 
 
 def dl_gan_cnn_debug() -> RunConfig:
-    """Seconds: every phase runs, nothing useful is learnt."""
+    """Seconds: every phase runs; the model is useless."""
     return override(
         dl_gan_cnn_small(),
         {

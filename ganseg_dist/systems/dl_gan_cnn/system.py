@@ -42,7 +42,7 @@ LEAST_PRESENCE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class DropoutSampler:
-    """`System.sample`: what dropout keeps of VGG16's hidden units."""
+    """`System.sample`: dropout factors of VGG16's hidden units."""
 
     units: int
     """Of both hidden layers; 0: nothing is dropped."""
@@ -58,8 +58,8 @@ class DLGANCNN(LossesByPhase):
     """Networks `classifier`, and with the GAN `generator` and `discriminator`; stages `features` and `classify`.
 
     Preparation appends the k-means mask to the image's channels where `data.clusters` is set; a batch's image is then
-    (B, C + 1, H, W), C being the number of modalities. Feature maps never touch the disk: the classifier's every step
-    makes them anew, of augmented images.
+    (B, C + 1, H, W), C being the number of modalities. Feature maps are not stored: every step of the classifier
+    generates them anew, from augmented images.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -89,13 +89,13 @@ class DLGANCNN(LossesByPhase):
             self.stages = (_features_stage(config, system, self.paper), *self.stages)
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
-        """How near G's maps come to the real ones; or the classifier's accuracy and cross-entropy."""
+        """Similarity of G's maps and the real ones; or the classifier's accuracy and cross-entropy."""
         if stage == "features":
             return self._likeness(batch)
         return classification_ratios(self._logits(self._classified_image(batch)), batch.label)
 
     def predict(self, batch: Batch) -> Prediction:
-        """Class probabilities; and the feature maps they were read from."""
+        """Class probabilities; and the feature maps that were classified."""
         inputs = self._classified_image(batch)
         classes = torch.softmax(self._logits(inputs).float(), dim=1)
         return Prediction(classes=classes, synthetic=inputs if self.config.gan else None)
@@ -143,8 +143,8 @@ class DLGANCNN(LossesByPhase):
         return {"cross_entropy": cross_entropies(self._logits(inputs, batch.samples), batch.label).mean()}
 
     def _likeness(self, batch: Batch) -> dict[str, Ratio]:
-        """`l1` over the foreground between generated and real map; `presence`, how bright the generated one is inside
-        what the real one shows, as a share of the real: 0 is an empty map, and slices that show nothing do not count.
+        """`l1` over the foreground between generated and real map; `presence`, the brightness of the generated one
+        where the real one is not empty, as a share of the real: 0 is an empty map; empty slices do not count.
         """
         made, real = self.features(batch), self.real_features(batch)
         pixels = batch.foreground.expand_as(real).flatten(1).sum(1).double()
@@ -154,7 +154,7 @@ class DLGANCNN(LossesByPhase):
         return {"l1": Ratio(difference, pixels, pixels), "presence": Ratio(generated, wanted, wanted)}
 
     def _classified_image(self, batch: Batch) -> Tensor:
-        """What is classified, (B, C, H, W): feature maps, or the images themselves."""
+        """The classifier's input, (B, C, H, W): feature maps, or the images themselves."""
         return self.features(batch) if self.config.gan else self._image(batch)
 
     def _logits(self, inputs: Tensor, samples: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -175,12 +175,12 @@ class DLGANCNN(LossesByPhase):
         return batch.image[:, : self.channels]
 
     def _initial_mask(self, batch: Batch) -> Tensor:
-        """(B, 1, H, W), -1 or 1: augmentation's changes of brightness and blurred edges mean nothing to a mask."""
+        """(B, 1, H, W), -1 or 1, without augmentation's changes of brightness and blurred edges."""
         return torch.where(batch.image[:, self.channels :] > 0, 1.0, BACKGROUND)
 
 
 def saturating_generator_loss(fake_logits: Tensor) -> Tensor:
-    """Eq. 8 as printed: G minimises E[log(1 - D(G(z)))], whose slope vanishes where D is sure."""
+    """Eq. 8 as printed: G minimises E[log(1 - D(G(z)))], whose gradient vanishes where D is confident."""
     return F.logsigmoid(-fake_logits.float()).mean()
 
 
@@ -199,7 +199,7 @@ def _classifier(system: DLGANCNNConfig, channels: int, classes: int) -> nn.Modul
 
 
 def _features_stage(config: RunConfig, system: DLGANCNNConfig, paper: bool) -> Stage:
-    """The GAN. The last epoch is kept: the maps nearest to the real ones need not be the most telling."""
+    """The GAN. The last epoch is kept: the maps nearest to the real ones need not classify best."""
     weights = {"adversarial": system.adversarial_weight}
     if not paper:
         weights["reconstruction"] = system.reconstruction_weight

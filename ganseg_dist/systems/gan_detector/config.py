@@ -10,7 +10,7 @@ from ganseg_dist.config.system import SystemConfig
 
 
 class GANDetectorConfig(SystemConfig):
-    """A detector, lesion or none in an image, whose training set a GAN enlarges; the review's claim as a system.
+    """A detector, lesion or none in an image, whose training set a GAN enlarges, as the review proposes.
 
     The review prints no algorithm, so both readings are the same.
     """
@@ -32,8 +32,8 @@ class GANDetectorConfig(SystemConfig):
     """conditional learns every class. dcgan and wgan_gp learn images with a lesion alone, those of the second of two
     data.classes, and what they add is positive."""
     augmentation: Literal["none", "classical", "gan", "both"] = "both"
-    """What the detector learns from beside the real images: them flipped, turned and the rest of data.augment
-    (classical), generated ones (gan), or both."""
+    """Training images of the detector beside the real ones: those transformed by data.augment (classical), generated
+    ones (gan), or both."""
     widths: Widths = (32, 64, 128, 256)
     """Channels of the detector's levels, finest first; every level but the first halves the image."""
     generator_widths: Widths = (32, 64, 128, 256, 512, 512)
@@ -43,18 +43,18 @@ class GANDetectorConfig(SystemConfig):
     latent_size: Count = 100
     """Length of z."""
     synthesis_epochs: Count = 200
-    """Epochs in which generator and discriminator learn, before the detector does."""
+    """Epochs of generator and discriminator, before the detector is trained."""
     synthesis_learning_rate: Positive | None = None
     """Learning rate of the GAN; none: train.learning_rate."""
     diffaugment: bool = True
     """Show the discriminator every image, real or generated, with its brightness and contrast changed, moved and partly
-    blanked, differently each time: it would soon know a few hundred by heart."""
+    blanked, differently each time: it would soon memorise a few hundred."""
     critic_steps: Count = 5
     """Critic steps to one generator step of wgan_gp; the other generators take one."""
     gradient_penalty_weight: NonNegative = 10.0
     """lambda of wgan_gp."""
     synthetic_weight: NonNegative = 1.0
-    """How much a generated image counts in the detector's loss against a real one; every step has as many of each.
+    """Weight of a generated image in the detector's loss against a real one; every step has as many of each.
     Lower it where dcgan or wgan_gp would make lesions far more frequent than they are."""
     least_diversity: NonNegative = 0.1
     """Difference of two generated images, as a share of a generated one's to a real one, below which a collapse is
@@ -69,7 +69,7 @@ class GANDetectorConfig(SystemConfig):
 
     @property
     def sees_only_real_images(self) -> bool:
-        """Whether the detector never learnt from a generated image, nor started from weights that may have."""
+        """Whether the detector is not trained on generated images, nor started from weights that may be."""
         return not self.synthesises and self.pretrained is None
 
     @property

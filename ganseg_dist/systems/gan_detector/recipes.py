@@ -15,7 +15,7 @@ def gan_detector() -> RunConfig:
     return override(
         base,
         {
-            "data.blank_rate": 1.0,  # images without a lesion are the other class and not ballast
+            "data.blank_rate": 1.0,  # images without a lesion are the other class
             "data.skull_stripped": False,
             "train.batch_size": 64,
             "train.epochs": 60,
@@ -49,7 +49,7 @@ def gan_detector_small() -> RunConfig:
 
 
 def gan_detector_debug() -> RunConfig:
-    """Seconds: every phase runs, nothing useful is learnt."""
+    """Seconds: every phase runs; the model is useless."""
     return override(
         gan_detector_small(),
         {

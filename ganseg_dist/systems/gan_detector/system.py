@@ -1,6 +1,6 @@
-"""The GAN detector: a GAN learns images with lesions, and a detector of lesions learns from real and generated ones
-("The Application of Generative Adversarial Networks in Spinal Cord Cancer Detection", a review without data, whose
-claim this makes a system of; its generators are DCGAN, the conditional GAN and WGAN-GP).
+"""The GAN detector: a GAN generates images with lesions, and a detector of lesions is trained on real and generated
+ones (proposed by "The Application of Generative Adversarial Networks in Spinal Cord Cancer Detection", a review
+without data; its generators are DCGAN, the conditional GAN and WGAN-GP).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from ganseg_dist.systems.classes import classification_ratios, cross_entropies
 from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
 
 LESION = 1
-"""The class of what an unconditional generator makes."""
+"""The class of an unconditional generator's images."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatentSampler:
-    """`System.sample`: z, a second z to compare with, where between real and generated the critic's slope is read, and
-    the views of a real image, of a generated one, and of that when the generator hears of it.
+    """`System.sample`: z, a second z to compare with, the point between real and generated of the gradient penalty, and
+    the views of a real image, of a generated one, and of that in the generator's step.
     """
 
     size: int
     """Length of z; 0: no GAN."""
     diffaugment: bool
-    """Whether what is judged is changed at random."""
+    """Whether the discriminator's input is changed at random."""
 
     def __call__(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """One example's noise; none for a detector without a GAN."""
@@ -60,9 +60,9 @@ class LatentSampler:
 class GANDetector(LossesByPhase):
     """Networks `detector`, and with the GAN `generator` and `discriminator`; stages `synthesis` and `detect`.
 
-    X_aug never touches the disk: to each of its real images the detector's every step adds a newly generated one.
-    The GAN learns the same from the same images, whatever `augmentation` says: the arms with a GAN share one generator
-    and differ in the classical half alone. Its discriminator sees them through DiffAugment.
+    X_aug is not stored: every step of the detector adds a newly generated image to each real one. The GAN is trained
+    on the same images for any `augmentation`: the arms with a GAN share one generator and differ in the classical half
+    alone. Its discriminator sees them through DiffAugment.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -74,8 +74,8 @@ class GANDetector(LossesByPhase):
         self.conditional = system.generator == "conditional"
         if system.synthesises and not self.conditional and len(self.classes) > 2:
             raise ConfigError(
-                f"system.generator: {system.generator} makes images of one class and cannot tell "
-                f"{', '.join(self.classes[1:])} apart; take conditional"
+                f"system.generator: {system.generator} makes images of one class and cannot distinguish "
+                f"{', '.join(self.classes[1:])}; take conditional"
             )
         channels = len(config.data.modalities)
         detector = Classifier(channels, len(self.classes), system.widths)
@@ -97,7 +97,7 @@ class GANDetector(LossesByPhase):
             self.stages = (_synthesis_stage(config, system), *self.stages)
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
-        """How far two generated images differ; or the detector's accuracy and cross-entropy on real images."""
+        """Diversity of generated images; or the detector's accuracy and cross-entropy on real images."""
         return (
             self._diversity(batch)
             if stage == "synthesis"
@@ -118,7 +118,7 @@ class GANDetector(LossesByPhase):
     def generate(self, z: Tensor, label: Tensor) -> Tensor:
         """G(z) or G(z | label), (B, C, H, W) in (-1, 1), of a normal z (B, latent_size).
 
-        An unconditional generator makes lesions whatever the label says.
+        An unconditional generator makes lesions for any label.
         """
         images: Tensor = self.networks["generator"](
             torch.cat([z, self._one_hot(label).to(z.dtype)], dim=1) if self.conditional else z
@@ -157,7 +157,7 @@ class GANDetector(LossesByPhase):
         return terms
 
     def _diversity(self, batch: Batch) -> dict[str, Ratio]:
-        """|G(z1) - G(z2)|, absolute and relative to |G(z1) - x|, over the examples that the GAN learns from.
+        """|G(z1) - G(z2)|, absolute and relative to |G(z1) - x|, over the examples that the GAN is trained on.
 
         Were generated and real images of one distribution, both differences would have the same mean (Szekely and
         Rizzo's energy distance would be 0). Pairs of real images would do too, but which ones lie in a batch depends
@@ -170,11 +170,11 @@ class GANDetector(LossesByPhase):
         return {"diversity": Ratio(between, counts, counts), "relative_diversity": Ratio(between, to_real, counts)}
 
     def _counts(self, label: Tensor) -> Tensor:
-        """(B,) in {0, 1}: which examples the GAN learns from, lesions alone or every known class.
+        """(B,) in {0, 1}: which examples the GAN is trained on, lesions alone or every known class.
 
         The losses' means are over the whole batch, those that do not count being 0: they are the means over those
         that count times their share of the batch. Dividing by the share would leave Adam's steps as they are, and
-        dividing by each worker's own share would make the result depend on the number of workers.
+        dividing by each worker's share would make the result depend on the number of workers.
         """
         return (label >= (0 if self.conditional else LESION)).float()
 
@@ -197,7 +197,7 @@ def _column(values: Tensor) -> Tensor:
 
 
 def _synthesis_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
-    """The GAN. Its last epoch is kept: no score of a GAN says which of its epochs makes the best images."""
+    """The GAN. Its last epoch is kept: no score of a GAN shows which of its epochs makes the best images."""
     wasserstein = system.generator == "wgan_gp"
     judged = {"critic": 1.0, "gradient_penalty": system.gradient_penalty_weight} if wasserstein else {}
     return Stage(

@@ -10,7 +10,7 @@ from ganseg_dist.config.system import SystemConfig
 
 
 class GANOsmosisConfig(SystemConfig):
-    """GAN-OSMOSIS: a generator learns to make images from masks, which teach a segmenter beside real ones."""
+    """GAN-OSMOSIS: a generator makes images from masks, on which a segmenter is trained beside real ones."""
 
     title: ClassVar[str] = "GAN-OSMOSIS"
 
@@ -52,30 +52,30 @@ class GANOsmosisConfig(SystemConfig):
     discriminator_widths: Widths = (64, 128, 256)
     """Channels of the PatchGAN's levels; each halves the resolution."""
     shared: bool = True
-    """One trunk for images and masks, the paper's one theta_G. False is the ablation: two networks that share
-    nothing, so that neither learns from the other."""
+    """One trunk for images and masks, the paper's one theta_G. False is the ablation: two networks without shared
+    weights."""
     foreground_condition: bool = True
-    """Show the generator the foreground's outline beside the mask: a tumour's outline alone says nothing of the head
-    around it. Needs masks that come with images; the paper's reading goes without."""
+    """Show the generator the foreground's outline beside the mask: a tumour's outline does not determine the head
+    around it. Needs masks that come with images; off in the paper's reading."""
     joint_epochs: Count = 150
-    """Epochs in which generator and discriminator learn together."""
+    """Epochs in which generator and discriminator are trained together."""
     joint_learning_rate: Positive | None = None
     """Learning rate of generator and discriminator; none: train.learning_rate."""
     noise: Literal["dropout", "vector"] = "dropout"
-    """What makes two images of one mask differ: features dropped at random, or a random vector beside the mask,
-    which the paper's reading takes."""
+    """The noise by which two images of one mask differ: features dropped at random, or a random vector beside the
+    mask, as in the paper's reading."""
     dropout: BelowOne = 0.5
     """Share of the decoder's coarse features that are dropped, in training and in synthesis."""
     vector_size: Count = 16
     """Length of the random vector z."""
     segmentation_weight: NonNegative = 10.0
-    """lambda_1: of the generator's own Dice and cross-entropy."""
+    """lambda_1: of the generator's Dice and cross-entropy."""
     adversarial_weight: NonNegative = 1.0
     """lambda_2: of -log D(G(z|y), y)."""
     reconstruction_weight: NonNegative = 5.0
     """lambda_3: of |x - G(z|y)|_1."""
     diversity_weight: NonNegative = 0.0
-    """Weight of a term that keeps two images of one mask apart: beside L1 a generator comes to ignore z."""
+    """Weight of a term that keeps two images of one mask different: with L1 alone a generator comes to ignore z."""
     synthetic_share: Fraction = 1.0
     """Synthetic images in X_aug for each real one."""
     least_diversity: NonNegative = 0.002

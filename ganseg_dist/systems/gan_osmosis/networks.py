@@ -16,9 +16,9 @@ class MaskConditionedGenerator(nn.Module):
     """G(z | y) and G(x) of GAN-OSMOSIS (algorithm, lines 8-9), the paper's one theta_G.
 
     A stem for images, one for conditions (a mask's regions, with the foreground's outline where it is shown), a U-Net
-    that both share, and a head for each of the two answers. With `shared=False` each answer has a U-Net of its own and
-    the two learn nothing from each other. Noise by "dropout" drops coarse decoder features; as a "vector", z joins the
-    condition as constant planes.
+    that both share, and a head for each of the two outputs. With `shared=False` each output has its U-Net and the two
+    share no weights. Noise by "dropout" drops coarse decoder features; as a "vector", z joins the condition as constant
+    planes.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def gan_osmosis_small() -> RunConfig:
 
 
 def gan_osmosis_debug() -> RunConfig:
-    """Seconds: every phase runs, nothing useful is learnt."""
+    """Seconds: every phase runs; the model is useless."""
     return override(
         gan_osmosis_small(),
         {

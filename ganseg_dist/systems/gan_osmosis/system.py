@@ -1,4 +1,4 @@
-"""GAN-OSMOSIS: a generator makes images from masks, and a segmenter learns from real and generated images alike
+"""GAN-OSMOSIS: a generator makes images from masks, and a segmenter is trained on real and generated images alike
 ("GAN-OSMOSIS: A Generative Adversarial Network-Based Framework for Optimized Osteosarcoma Segmentation and Multimetric
 Evaluation Using Synthetic Imaging Support").
 
@@ -54,7 +54,7 @@ class NoiseSampler:
 class GANOsmosis(LossesByPhase):
     """Networks `segmenter`, and with the GAN `generator` and `discriminator`; stages `joint` and `segment`.
 
-    X_aug never touches the disk: the segmenter's every step generates images from its batch's masks anew.
+    X_aug is not stored: every step of the segmenter generates images from its batch's masks anew.
     """
 
     head: Head = "sigmoid"
@@ -71,7 +71,7 @@ class GANOsmosis(LossesByPhase):
         if system.gan and not _generator_weights(system):
             raise ConfigError(
                 "system.segmentation_weight, adversarial_weight, reconstruction_weight and diversity_weight: are all "
-                "0, so that the generator learns nothing; raise one, or set system.gan=false"
+                "0, so that the generator is not trained; raise one, or set system.gan=false"
             )
         channels, regions = len(config.data.modalities), len(self.regions)
         networks: dict[str, nn.Module] = {"segmenter": UNet(channels, regions, system.widths)}
@@ -111,7 +111,7 @@ class GANOsmosis(LossesByPhase):
     def predict(self, batch: Batch) -> Prediction:
         """Region probabilities of the segmenter; and a generated image, where the batch has masks and noise for one.
 
-        A batch of the joint stage shows what the generator outlines: the segmenter has not begun to learn.
+        For a batch of the joint stage the probabilities are the generator's: the segmenter is not trained yet.
         """
         synthetic = self.generate(batch, batch.samples["z"]) if "z" in batch.samples else None
         probability = (
@@ -139,7 +139,7 @@ class GANOsmosis(LossesByPhase):
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms that have a weight; nothing is judged, outlined or generated again for the others."""
+        """The terms that have a weight; the others are not computed."""
         z, other_z = batch.samples["z"], batch.samples["other_z"]
         generated = self.generate(batch, z)
         terms: dict[str, Callable[[], Tensor]] = {
@@ -192,9 +192,9 @@ def _generator_weights(system: GANOsmosisConfig) -> dict[str, float]:
 
 
 def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
-    """Lines 5-19. The last epoch is kept: no score of a GAN says which of its epochs generates the best images.
+    """Lines 5-19. The last epoch is kept: no score of a GAN shows which of its epochs generates the best images.
 
-    Where the generator does not hear the discriminator, none is trained.
+    Without the adversarial term no discriminator is trained.
     """
     weights = _generator_weights(system)
     judge = Phase("discriminator", ("discriminator",), {"discriminator": 1.0})

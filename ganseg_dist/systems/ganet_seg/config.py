@@ -81,8 +81,8 @@ class GANetSegConfig(SystemConfig):
     """Weight of the L1 over the holes against the generator's adversarial term of 1."""
     holes: HoleConfig = HoleConfig()
     synthetic_lesion_weight: NonNegative = 1.0
-    """Weight of the discriminator's loss on synthetic lesions in healthy tissue. With 0 it only learns to tell
-    fillings from real tissue, and takes a real tumour for real."""
+    """Weight of the discriminator's loss on synthetic lesions in healthy tissue. With 0 it only learns to
+    distinguish fillings from real tissue, and scores a real tumour as real."""
     supervised_epochs: Annotated[StrictInt, Field(ge=0)] | None = None
     """Epochs of phase 1, cross-entropy and Dice alone; none: a third of train.epochs, as the paper's 10 of 30."""
     adversarial_weight: NonNegative = 0.1
@@ -92,7 +92,7 @@ class GANetSegConfig(SystemConfig):
     sparsity_weight: NonNegative = 0.01
     """The same for the sparsity term."""
     balance_decay: BelowOne = 0.9
-    """How much of a term's earlier balance stays when gradients are read anew."""
+    """Weight of a term's earlier gradient norm in its running mean."""
     balance_clip: tuple[Positive, Positive] = (1e-3, 1e3)
     """Smallest and largest factor that balancing gives a term."""
     score: Literal["mean", "min", "quantile"] = "quantile"
@@ -111,12 +111,12 @@ class GANetSegConfig(SystemConfig):
     def healthy_fields(
         self, modalities: tuple[str, ...], healthy_modalities: tuple[str, ...] | None, healthy_root: str
     ) -> dict[str, Any]:
-        """The GAN may learn from healthy subjects, of the channels that both cohorts have."""
+        """The GAN may be trained on healthy subjects, in the channels that both cohorts have."""
         if healthy_modalities is None:
             if self.healthy_cohort:
                 raise ConfigError(
                     "system.healthy_cohort: is true without a healthy cohort; give ganseg train --healthy DATA, or "
-                    "leave it out in a federation, whose sites learn from their own tumour-free slices"
+                    "leave it out in a federation, whose sites train on their tumour-free slices"
                 )
             return {}
         wanted = list(self.healthy_modalities or (name for name in modalities if name in healthy_modalities))

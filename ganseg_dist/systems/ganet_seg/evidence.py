@@ -1,4 +1,4 @@
-"""What the evaluation of a GANet-Seg run shows of its GAN: how it fills holes, and where its feedback points."""
+"""The evaluation of a GANet-Seg run's GAN: how it fills holes, and where its feedback points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the adversarial feedback tells a mask: L_adv of true and wrong masks, and where its gradient points."""
+"""Evidence of the adversarial feedback: L_adv of true and wrong masks, and the direction of its gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ganseg_dist.systems.regions import region_probability, segmentation_loss
 EROSION, DILATION, SHIFT = 3, 4, 8
 """Pixels by which wrong masks are too small, too large and beside the lesion."""
 RING = 2
-"""Pixels on either side of the boundary in which the gradient is looked at."""
+"""Pixels on either side of the boundary in which the gradient is measured."""
 SMALLEST_LESION = 80
 """Pixels; a smaller one vanishes when eroded."""
 
@@ -38,8 +38,8 @@ class FeedbackEvidence:
     margins: dict[str, PairedComparison]
     """Wrong less true, slice by slice: above 0 where L_adv prefers the true mask, below 0 where the wrong one."""
     cosine: Interval | None
-    """Between the gradients of L_adv and of the segmentation loss at the segmenter's output, for its own predictions: 1
-    where both move the mask alike, 0 where neither knows of the other. None where a gradient vanishes everywhere."""
+    """Between the gradients of L_adv and of the segmentation loss at the segmenter's output, for its predictions: 1
+    where both move the mask alike, 0 where they are orthogonal. None where a gradient vanishes everywhere."""
     grown: Interval
     """Of a mask too small by RING pixels: the share of the gradient on the missing ring by which a step adds to it."""
     shrunk: Interval
@@ -133,7 +133,7 @@ def _gradient(system: GANetSeg, plane: Volume, mask: Mask) -> Volume:
 
 
 def _share_above_0(values: Volume) -> float:
-    """A half where nothing says anything."""
+    """A half where all values are 0."""
     total = np.abs(values).sum()
     return float(values[values > 0].sum() / total) if total > 0 else 0.5
 

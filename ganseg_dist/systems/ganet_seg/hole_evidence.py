@@ -1,4 +1,4 @@
-"""Evidence of what the healthy model has learnt of anatomy: how well it fills holes in held-out slices."""
+"""Evidence of the healthy model's knowledge of anatomy: how well it fills holes in held-out slices."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class HoleEvidence:
     biharmonic_l1: Interval
     """scikit-image's biharmonic inpainting of the same holes."""
     less_biharmonic: PairedComparison
-    """The generator's less the biharmonic, slice by slice: below 0 where it knows more than smoothness."""
+    """The generator's less the biharmonic, slice by slice: below 0 where it predicts more than smoothness."""
     guess_l1: Interval
-    """The smooth guess that the generator starts from: what is below it has been learnt."""
+    """The smooth guess that the generator starts from: training is what lowers the L1 below it."""
     n_holes: int
     psnr: float
     """dB, data range 2, of whole filled slices."""
@@ -48,15 +48,15 @@ def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str])
     with torch.inference_mode():
         device = next(system.networks["generator"].parameters()).device
         filled = system.fill(planes.to(device), holes.to(device))[0].cpu()
-    ours = _hole_error(filled, planes, holes)
+    generated = _hole_error(filled, planes, holes)
     smooth = torch.stack([_biharmonic(plane, hole) for plane, hole in zip(planes, holes[:, 0], strict=True)])
-    theirs = _hole_error(smooth, planes, holes)
+    biharmonic = _hole_error(smooth, planes, holes)
     guess = _hole_error(smooth_fill(planes * (1 - holes), 1 - holes), planes, holes)
     patients = [owners[index] for index in chosen]
     return HoleEvidence(
-        mean_interval(ours, patients),
-        mean_interval(theirs, patients),
-        compare(pseudo_values(np.subtract(ours, theirs), np.array(patients))),
+        mean_interval(generated, patients),
+        mean_interval(biharmonic, patients),
+        compare(pseudo_values(np.subtract(generated, biharmonic), np.array(patients))),
         mean_interval(guess, patients),
         len(chosen) * system.config.holes.count,
         float(peak_signal_noise_ratio(filled, planes, data_range=2.0)),

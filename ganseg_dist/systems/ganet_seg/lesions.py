@@ -1,7 +1,7 @@
-"""Synthetic lesions in healthy tissue: what a discriminator of healthy tissue must not call healthy.
+"""Synthetic lesions in healthy tissue, which the discriminator must not score as healthy.
 
-They are no model of tumours, and nothing is segmented with them: a discriminator that has only ever been shown
-the generator's fillings takes a real tumour for real tissue, because it is real.
+They are no model of tumours, and nothing is segmented with them: a discriminator that was only trained on the
+generator's fillings scores a real tumour as real tissue, because it is real.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sample_lesion(channels: int, rng: np.random.Generator) -> dict[str, npt.NDAr
 def add_lesion(
     image: Tensor, foreground: Tensor, outline: Tensor, tone: Tensor, opacity: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Blend each channel of (B, C, H, W) in [-1, 1] towards a tone of its own inside a soft-edged outline.
+    """Blend each channel of (B, C, H, W) in [-1, 1] towards its tone inside a soft-edged outline.
 
     Outline (B, 1, 4 + 2 * WOBBLES), tone (B, C) and opacity (B, 1) are from `sample_lesion`. Returns the image, and
     where it was changed, (B, 1, H, W) in {0, 1}.

@@ -19,8 +19,8 @@ class InpaintingGenerator(nn.Module):
     """G(x * (1 - M), M) of GANet-Seg: U-Net, ReLU, tanh (Sections 4.1.1 and 5.4.2).
 
     The U-Net sees the occluded image with a smooth guess in its holes and the mask, and its output is added to
-    the guess before the tanh. Instance normalisation forgets absolute intensities; the guess carries them across.
-    Without it, this is the text's generator, which has to make everything up.
+    the guess before the tanh. Instance normalisation discards absolute intensities; the guess keeps them.
+    Without the guess, this is the generator of the paper's text.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], *, smooth_guess: bool = True) -> None:

@@ -21,7 +21,7 @@ def ganet_seg_small() -> RunConfig:
             "system.generator_widths": [16, 32, 64, 128],
             "system.discriminator_widths": [16, 32, 64],
             "system.healthy_epochs": 25,
-            "system.discriminator_every": 2,  # a small cohort has few steps: one in five would leave it untaught
+            "system.discriminator_every": 2,  # a small cohort has few steps: one in five would leave it untrained
             "train.batch_size": 16,
             "train.learning_rate": 1e-3,
             "train.epochs": 40,
@@ -30,7 +30,7 @@ def ganet_seg_small() -> RunConfig:
 
 
 def ganet_seg_debug() -> RunConfig:
-    """Seconds: every phase runs, nothing useful is learnt."""
+    """Seconds: every phase runs; the model is useless."""
     return override(
         ganet_seg_small(),
         {

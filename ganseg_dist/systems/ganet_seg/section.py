@@ -1,4 +1,4 @@
-"""What the report and the terminal show of a GANet-Seg run's healthy model: holes, feedback, anomaly maps."""
+"""A GANet-Seg run's healthy model in the report and the terminal: holes, feedback, anomaly maps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TEMPLATE = """
 
 @dataclass(frozen=True, slots=True)
 class HealthyView:
-    """What the template lays out."""
+    """The template's values."""
 
     holes: str
     charts: tuple[Chart, ...]
@@ -45,7 +45,7 @@ class HealthyView:
 
 
 def healthy_view(results: PartResults) -> HealthyView | None:
-    """None without evidence and without a picture of what the healthy model made."""
+    """None without evidence and without pictures by the healthy model."""
     evidence, regions = results.evidence(Evidence), results.summary.regions
     scale = pictures.anomaly_scale(results.examples)
     strips = pictures.healthy_strips(
@@ -53,13 +53,13 @@ def healthy_view(results: PartResults) -> HealthyView | None:
     )
     if evidence is None and not strips:
         return None
-    words, charts = "", []
+    description, charts = "", []
     if evidence is not None:
-        words = _describe(evidence.holes, results)
+        description = _describe(evidence.holes, results)
         charts.append(_hole_chart(evidence.holes, labels.lesion_free(regions, results.modalities)))
         if evidence.feedback is not None:
             charts.append(_feedback_chart(evidence.feedback))
-    return HealthyView(words, tuple(charts), tuple(strips), scale)
+    return HealthyView(description, tuple(charts), tuple(strips), scale)
 
 
 def lines(evidence: Mapping[str, Any]) -> Iterator[str]:
@@ -84,12 +84,12 @@ def describe_holes(holes: HoleEvidence) -> str:
 
 
 def _describe(holes: HoleEvidence, results: PartResults) -> str:
-    words = f"{describe_holes(holes)} PSNR {holes.psnr:.1f} dB, SSIM {labels.number(holes.ssim)}."
+    description = f"{describe_holes(holes)} PSNR {holes.psnr:.1f} dB, SSIM {labels.number(holes.ssim)}."
     detection = results.summary.detection
     if detection is None or detection.auroc is None:
-        return words
+        return description
     auroc = labels.number(detection.auroc)
-    return f"{words} The discriminator tells slices with a lesion from those without at AUROC {auroc}."
+    return f"{description} The discriminator distinguishes slices with and without a lesion at AUROC {auroc}."
 
 
 def _hole_chart(holes: HoleEvidence, lesion_free: str) -> Chart:
@@ -106,7 +106,7 @@ def _hole_chart(holes: HoleEvidence, lesion_free: str) -> Chart:
             f"biharmonic interpolation {holes.biharmonic_l1.mean:.4f}.",
         ),
         f"{counted(holes.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
-        "anatomy: a generator that has learnt healthy tissue lies below it.",
+        "anatomy: a generator that models healthy tissue lies below it.",
     )
 
 
@@ -121,7 +121,7 @@ def _feedback_chart(feedback: FeedbackEvidence) -> Chart:
 
 
 def feedback_sentences(feedback: FeedbackEvidence) -> Iterator[str]:
-    """Which masks L_adv prefers, and where its gradient points."""
+    """The masks that L_adv prefers, and the direction of its gradient."""
     yield from _preferences(feedback)
     if feedback.cosine is not None:
         cosine = f"{signed_number(feedback.cosine.mean)} ({_bounds(feedback.cosine)})"
@@ -151,7 +151,7 @@ def _preferences(feedback: FeedbackEvidence) -> Iterator[str]:
         "true": "The true mask is preferred to: {}.",
         "wrong": "Preferred to the true mask, so that training is led away from it: {}.",
         "none": "No preference is shown between the true mask and: {}.",
-        "few": "Too few patients to tell which mask is preferred.",
+        "few": "Too few patients to compare which mask is preferred.",
     }
     for kind, sentence in sentences.items():
         if kind in groups:

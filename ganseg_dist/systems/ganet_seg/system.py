@@ -1,4 +1,4 @@
-"""GANet-Seg: a GAN learns to fill holes with healthy tissue, then its discriminator tells a U-Net where its mask
+"""GANet-Seg: a GAN learns to fill holes with healthy tissue, then its discriminator shows a U-Net where its mask
 leaves tumour behind ("GANet-Seg: Adversarial Learning for Brain Tumor Segmentation with Hybrid Generative Models").
 
 The corrected reading is the default; `reading="paper"` takes the printed equations. What differs, and why, is in
@@ -55,7 +55,7 @@ class HealthySampler:
 
     holes: HoleConfig
     channels: int
-    """How many the GAN sees."""
+    """Number of the GAN's channels."""
 
     def __call__(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """One example's parameters; none outside the pretraining."""
@@ -126,7 +126,7 @@ class GANetSeg(LossesByPhase):
     def fill(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`x * (1 - M) + G(x * (1 - M), M) * M` and G's raw output; x (B, C', H, W) in [-1, 1].
 
-        The mask, (B, 1, H, W) in [0, 1], is soft while it is being learnt.
+        The mask, (B, 1, H, W) in [0, 1], is soft during training.
         """
         kept = image * (1 - mask)
         reconstruction = self.networks["generator"](kept, mask)
@@ -184,7 +184,7 @@ class GANetSeg(LossesByPhase):
         mask = region_probability(logits, self.head)[:, [WHOLE_TUMOUR]]
         truth = batch.regions[:, [WHOLE_TUMOUR]]
         terms = {"segmentation": self._segmentation_loss(logits, batch)}
-        if self.config.adversarial_weight:  # off, it costs no pass through discriminator and generator
+        if self.config.adversarial_weight:  # with 0, no pass through discriminator and generator is needed
             terms["adversarial"] = self.feedback(batch.image[:, self.gan_channels], mask)
         return terms | {
             "sparsity": sparsity_penalty(mask, reduce=self.reduce),
@@ -279,11 +279,11 @@ def _segment_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
         epochs=epochs,
         learning_rate=config.train.learning_rate,
         scores=scores,
-        # An epoch before the adversary came is the plain arm's, whatever it scores.
+        # An epoch before the adversarial phase would be the plain arm's, whatever its score.
         monitor=Monitor(scores, since=supervised),
     )
 
 
 def _lesion_weight(system: GANetSegConfig) -> float:
-    """Of made lesions among the discriminator's fakes: the paper knows none."""
+    """Weight of synthetic lesions among the discriminator's fakes: the paper has none."""
     return 0.0 if system.reading == "paper" else system.synthetic_lesion_weight

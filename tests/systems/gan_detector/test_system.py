@@ -139,7 +139,7 @@ def test_gan_detector_validates_widths_of_built_networks_only():
 
 
 def test_unconditional_generator_rejects_several_lesion_classes():
-    with pytest.raises(ConfigError, match=r"cannot tell glioma, meningioma apart; take conditional$"):
+    with pytest.raises(ConfigError, match=r"cannot distinguish glioma, meningioma; take conditional$"):
         build(TUMOURS, generator="dcgan")
     assert build(TUMOURS, generator="dcgan", augmentation="none").networks.keys() == {"detector"}
 
