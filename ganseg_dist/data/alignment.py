@@ -1,4 +1,4 @@
-"""Whether two modalities of a case lie on top of each other, judged by mutual information alone."""
+"""Whether two modalities of a case lie on top of each other, measured by mutual information."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def better_moves(volumes: Mapping[str, Volume]) -> dict[str, str]:
 
 def _better_move(fixed: Levels, moving: Coarse) -> str | None:
     unmoved = _shared_information(fixed, _levels(moving))
-    # A volume that is too small for any move is not judged.
+    # A volume that is too small for any move is not compared.
     best, move = max(((_shared_information(*pair), name) for name, *pair in _moves(fixed, moving)), default=(0.0, ""))
     return move if best > CLEARLY_BETTER * unmoved else None
 

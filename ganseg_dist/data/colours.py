@@ -20,7 +20,7 @@ COLOURFUL_SHARE = 0.05
 
 def shows_colour(path: Path) -> bool:
     """Whether a picture is coloured: many stored in red, green and blue are grey. Raises DataError if unreadable."""
-    plane = load_picture(path)[::2, ::2]  # a quarter of the pixels is enough to judge by
+    plane = load_picture(path)[::2, ::2]  # a quarter of the pixels is enough
     if plane.ndim == 2:
         return False
     reach = np.ptp(np.stack(split_colours(path, plane)).astype(np.float32), axis=0)

@@ -36,7 +36,7 @@ def is_image(path: Path) -> bool:
 
 
 def without_suffix(name: str) -> str:
-    """An image's name without `.nii.gz`, `.nii` or a picture's suffix, in whatever case."""
+    """An image's name without `.nii.gz`, `.nii` or a picture's suffix, in any case."""
     suffixes = sorted((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
     suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]

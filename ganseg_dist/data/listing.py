@@ -79,7 +79,7 @@ def file_called(folder: Path, name: str) -> Path | None:
     """
     matches = sorted(entry.name for entry in _entries(folder) if entry.name.lower() == name.lower())
     if len(matches) > 1:
-        raise DataError(f"{folder / matches[0]}: stands beside {matches[1]}; leave one of the two")
+        raise DataError(f"{folder / matches[0]}: lies beside {matches[1]}; leave one of the two")
     if not matches:
         return None
     check_file(folder / matches[0])

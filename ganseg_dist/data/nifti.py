@@ -66,8 +66,8 @@ def load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
 def image_like(path: Path, volume: npt.NDArray[Any], *, is_mask: bool) -> Any:
     """An image (X, Y, Z) with the geometry of a file, to be saved.
 
-    Its header has the file's geometry, bit for bit and with whatever is wrong in it, and nothing else of the file:
-    text, extensions, intents and times may name a patient or a date. Raises DataError naming the file.
+    Its header has the file's geometry, bit for bit and errors included, and nothing else of the file: text,
+    extensions, intents and times may name a patient or a date. Raises DataError naming the file.
     """
     with open_nifti(path) as (kind, stream):
         stored = kind.header_class.from_fileobj(stream, check=False)  # a check would correct it

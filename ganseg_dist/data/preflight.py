@@ -467,13 +467,13 @@ def _duplicate_image(case: Case, modality: str, owner: Case) -> Finding:
         remedy = "leave it out of training, as --exclude-bad does"
     elif not case.patient_known:
         problem = f"{same} as {owner.id}{other_class}"
-        remedy = "leave one out, as --exclude-bad does: they could stand in training and test at once"
+        remedy = "leave one out, as --exclude-bad does: they could be in training and test at once"
     elif case.patient == owner.patient:
         check, problem = "duplicate-case", f"{same} as in case {owner.id} of the same patient"
         remedy = "leave one of the two cases out"
     else:
         problem = f"{same} as in case {owner.id} of patient {owner.patient}"
-        remedy = "leave one out, or name one patient: it could stand in training and test at once"
+        remedy = "leave one out, or name one patient: it could be in training and test at once"
     return Finding(case.id, _file(case, modality), check, "error", problem, remedy)
 
 

@@ -91,7 +91,7 @@ class State:
         }
         return cls(system.networks, optimizers, ema, balances, Position(), {})
 
-    def judged(self) -> Mapping[str, nn.Module]:
+    def validated_networks(self) -> Mapping[str, nn.Module]:
         """The networks that are validated and kept: the averaged ones where there are any."""
         return {name: self.ema[name].module if name in self.ema else net for name, net in self.networks.items()}
 
@@ -106,9 +106,9 @@ class State:
                 parameter.grad.add_(parameter.detach() - start, alpha=weight)
 
     def remember_best(self, names: tuple[str, ...]) -> None:
-        """Copy the judged weights of these networks as the stage's best."""
-        judged = self.judged()
-        weights = flat_weights({name: judged[name] for name in names})
+        """Copy the validated weights of these networks as the stage's best."""
+        validated = self.validated_networks()
+        weights = flat_weights({name: validated[name] for name in names})
         self.best = {key: value.detach().cpu().clone() for key, value in weights.items()}
 
     def restore_best(self) -> None:

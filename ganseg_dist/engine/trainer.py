@@ -21,7 +21,7 @@ from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.step import StepLog, precision, train_step
 from ganseg_dist.engine.tracker import Progress, Tracker
-from ganseg_dist.engine.validate import judging, mean_over_cases
+from ganseg_dist.engine.validate import evaluation_mode, mean_over_cases
 from ganseg_dist.engine.world import World
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.systems import build_system
@@ -153,7 +153,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """The stage's scores on its validation cases, of the averaged weights where there are any; {} without cases."""
         slices = self.data.validation
-        with judging(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
+        with evaluation_mode(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
             batches = (self._on_device(batch) for batch in self.batches.validation(slices))
             score = partial(self.system.validate, self.stage.name)
             return mean_over_cases(batches, score, self.stage.scores, len(slices.cases), self.world)
@@ -200,7 +200,7 @@ class Trainer:
             return
         chosen = candidates[evenly_spaced(len(candidates), EXAMPLES_SHOWN)]
         batch = self._on_device(self.batches.examples(slices, chosen))
-        with judging(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
+        with evaluation_mode(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
             prediction = self.system.predict(batch)
         pictures: dict[str, Any] = {"image": batch.image, "regions": batch.regions}
         pictures |= {name: part for name, part in prediction.pictures().items() if part is not None}

@@ -41,7 +41,7 @@ def mean_over_cases(
 
 
 @contextmanager
-def judging(system: System, state: State) -> Iterator[None]:
+def evaluation_mode(system: System, state: State) -> Iterator[None]:
     """Networks in evaluation mode, holding their averaged weights where there are any."""
     raw: dict[str, dict[str, Tensor]] = {}
     for name, network in system.networks.items():

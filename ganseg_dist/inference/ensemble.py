@@ -48,15 +48,15 @@ class Ensemble:
         return Prediction(**{name: _mean([getattr(each, name) for each in predictions]) for name in AVERAGED})
 
     def sample(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        """Raises ValueError: an ensemble does not learn."""
+        """Raises ValueError: an ensemble is not trained."""
         raise ValueError(f"an ensemble has no stage {stage!r}")
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raises ValueError: an ensemble does not learn."""
+        """Raises ValueError: an ensemble is not trained."""
         raise ValueError(f"an ensemble has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
-        """Raises ValueError: an ensemble does not learn."""
+        """Raises ValueError: an ensemble is not trained."""
         raise ValueError(f"an ensemble has no stage {stage!r}")
 
 

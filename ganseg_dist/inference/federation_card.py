@@ -82,7 +82,7 @@ def _describe_patient_privacy(config: RunConfig) -> list[str]:
     if privacy.noise_multiplier is None:
         budget = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
     else:
-        budget = f"noise multiplier {privacy.noise_multiplier:g}, from which each site's own epsilon follows,"
+        budget = f"noise multiplier {privacy.noise_multiplier:g}, from which each site's epsilon follows,"
     return [f"{budget} for any one patient of a site, in its own steps, gradients clipped to {privacy.clip_norm:g}"]
 
 

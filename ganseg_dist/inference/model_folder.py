@@ -140,7 +140,7 @@ def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
 def _check_finite(weights: Mapping[str, Tensor], file: Path, remedy: str) -> None:
     """Raises RunError naming the first tensor that holds NaN or infinity, and its file."""
     for name, tensor in weights.items():
-        numbers = tensor.float() if tensor.is_floating_point() else tensor  # isfinite knows no float of 8 bits
+        numbers = tensor.float() if tensor.is_floating_point() else tensor  # isfinite takes no 8-bit float
         if not torch.isfinite(numbers).all():
             raise RunError(f"{file}: {name} holds NaN or infinity; {remedy}")
 

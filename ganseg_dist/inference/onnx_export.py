@@ -65,7 +65,7 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
             verbose=False,
         )
     assert program is not None
-    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of whoever exports
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with paths of this machine
     program.model.metadata_props.update(
         {
             "labels": json.dumps(predictor.scheme.to_json()),

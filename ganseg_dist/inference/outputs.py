@@ -52,7 +52,7 @@ def write_case(
                 f"{case.id}: {folder} holds its own {what}; choose another --out, so that none is overwritten"
             )
     on_prepared = prediction.on_prepared
-    # In the label values of the training data, whatever layout the input has.
+    # In the label values of the training data, for any layout of the input.
     labels = predictor.scheme.label_map(prediction.regions, predictor.regions)
     volumes: dict[str, npt.NDArray[Any]] = {"mask": labels}
     if extras.probability:

@@ -77,7 +77,7 @@ def test_file_called_ignores_letter_case(tmp_path):
     assert file_called(tmp_path, "patients.csv") == tmp_path / "Patients.CSV"
     assert file_called(tmp_path, "labels.json") is None
     (tmp_path / "patients.csv").touch()
-    with pytest.raises(DataError, match=r"Patients\.CSV: stands beside patients\.csv; leave one of the two"):
+    with pytest.raises(DataError, match=r"Patients\.CSV: lies beside patients\.csv; leave one of the two"):
         file_called(tmp_path, "patients.csv")
 
 

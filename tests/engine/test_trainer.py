@@ -11,7 +11,7 @@ from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import StepLog, train_only, train_step
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import StageData, Trainer, train
-from ganseg_dist.engine.validate import judging
+from ganseg_dist.engine.validate import evaluation_mode
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import TrainingDiverged
 from ganseg_dist.systems.base import Balance, Monitor, Phase, Ratio
@@ -117,7 +117,7 @@ def test_judging_uses_ema_weights_and_restores():
     system = Toy()
     state = state_of(system, **{"train.ema": 0.5})
     state.ema["first"].module.value.data.fill_(7.0)
-    with judging(system, state):
+    with evaluation_mode(system, state):
         assert system.networks["first"].value.item() == 7
         assert not system.networks["first"].training
     assert system.networks["first"].value.item() == 1

@@ -86,10 +86,10 @@ class DLGANCNNConfig(SystemConfig):
 
     @property
     def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
-        return {"discriminator_widths": self.judging_widths} if self.gan else {}
+        return {"discriminator_widths": self.discriminator_channels} if self.gan else {}
 
     @property
-    def judging_widths(self) -> tuple[int, ...]:
+    def discriminator_channels(self) -> tuple[int, ...]:
         """The discriminator's widths, as given or by the reading."""
         by_reading = (64, 32, 16) if self.reading == "paper" else (64, 128, 256)
         return self.discriminator_widths or by_reading

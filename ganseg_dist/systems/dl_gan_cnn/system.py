@@ -80,8 +80,8 @@ class DLGANCNN(LossesByPhase):
         if system.gan:
             conditions = self.channels + 1
             networks["generator"] = FeatureGenerator(conditions, self.channels, system.generator_widths)
-            judged = self.channels if self.paper else self.channels + conditions
-            networks["discriminator"] = DCGANDiscriminator(judged, config.data.size, system.judging_widths)
+            channels_in = self.channels if self.paper else self.channels + conditions
+            networks["discriminator"] = DCGANDiscriminator(channels_in, config.data.size, system.discriminator_channels)
         self.networks: Mapping[str, nn.Module] = networks
         self.sample = DropoutSampler(2 * hidden_units(system.vgg_width) if system.classifier == "vgg16" else 0)
         self.stages: tuple[Stage, ...] = (_classify_stage(config, system),)
@@ -124,12 +124,12 @@ class DLGANCNN(LossesByPhase):
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             made = self.features(batch)
-        real, fake = self._judged(self.real_features(batch), batch), self._judged(made, batch)
+        real, fake = self._discriminate(self.real_features(batch), batch), self._discriminate(made, batch)
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         made = self.features(batch)
-        fake = self._judged(made, batch)
+        fake = self._discriminate(made, batch)
         if self.paper:
             return {"adversarial": saturating_generator_loss(fake)}
         return {
@@ -164,7 +164,7 @@ class DLGANCNN(LossesByPhase):
         logits: Tensor = classifier(inputs, **dropped)
         return logits
 
-    def _judged(self, features: Tensor, batch: Batch) -> Tensor:
+    def _discriminate(self, features: Tensor, batch: Batch) -> Tensor:
         """(B, 1) logits of D(x | c); of D(x) as Eq. 8 prints its fake term and Section 4.4.2 its input."""
         if not self.paper:
             features = torch.cat([features, self.condition(batch)], dim=1)

@@ -29,8 +29,8 @@ class GANDetectorConfig(SystemConfig):
 
     name: Literal["gan_detector"] = "gan_detector"
     generator: Literal["dcgan", "conditional", "wgan_gp"] = "conditional"
-    """conditional learns every class. dcgan and wgan_gp learn images with a lesion alone, those of the second of two
-    data.classes, and what they add is positive."""
+    """conditional is trained on every class; dcgan and wgan_gp on images with a lesion alone, those of the second of
+    two data.classes, and their images are positive."""
     augmentation: Literal["none", "classical", "gan", "both"] = "both"
     """Training images of the detector beside the real ones: those transformed by data.augment (classical), generated
     ones (gan), or both."""

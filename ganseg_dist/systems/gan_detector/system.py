@@ -129,17 +129,17 @@ class GANDetector(LossesByPhase):
         with torch.no_grad():
             made = self._augmented(self.generate(batch.samples["z"], batch.label), batch, "made_view")
         image, counts = self._augmented(batch.image, batch, "real_view"), self._counts(batch.label)
-        real, fake = self._judged(image, batch.label), self._judged(made, batch.label)
+        real, fake = self._discriminate(image, batch.label), self._discriminate(made, batch.label)
         if self.config.generator != "wgan_gp":
             return {"discriminator": discriminator_loss(_column(real), _column(fake), _column(counts))}
         penalty = gradient_penalty(
-            lambda between: self._judged(between, batch.label), image, made, batch.samples["mix"], counts
+            lambda between: self._discriminate(between, batch.label), image, made, batch.samples["mix"], counts
         )
         return {"critic": critic_loss(real, fake, counts), "gradient_penalty": penalty}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         made = self._augmented(self.generate(batch.samples["z"], batch.label), batch, "feedback_view")
-        fake = self._judged(made, batch.label)
+        fake = self._discriminate(made, batch.label)
         counts = self._counts(batch.label)
         if self.config.generator == "wgan_gp":
             return {"adversarial": critic_feedback_loss(fake, counts)}
@@ -181,7 +181,7 @@ class GANDetector(LossesByPhase):
     def _augmented(self, image: Tensor, batch: Batch, view: str) -> Tensor:
         return augment(image, batch.samples[view]) if self.config.diffaugment else image
 
-    def _judged(self, image: Tensor, label: Tensor) -> Tensor:
+    def _discriminate(self, image: Tensor, label: Tensor) -> Tensor:
         """(B,) logits: is it real, and where the GAN is conditional, is it a real image of its class."""
         logits: Tensor = self.networks["discriminator"](image)
         return (logits * self._one_hot(label)).sum(1) if self.conditional else logits[:, 0]
@@ -199,11 +199,11 @@ def _column(values: Tensor) -> Tensor:
 def _synthesis_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
     """The GAN. Its last epoch is kept: no score of a GAN shows which of its epochs makes the best images."""
     wasserstein = system.generator == "wgan_gp"
-    judged = {"critic": 1.0, "gradient_penalty": system.gradient_penalty_weight} if wasserstein else {}
+    critic_weights = {"critic": 1.0, "gradient_penalty": system.gradient_penalty_weight} if wasserstein else {}
     return Stage(
         name="synthesis",
         phases=(
-            Phase("discriminator", ("discriminator",), judged or {"discriminator": 1.0}),
+            Phase("discriminator", ("discriminator",), critic_weights or {"discriminator": 1.0}),
             Phase("generator", ("generator",), {"adversarial": 1.0}, every=system.critic_steps if wasserstein else 1),
         ),
         epochs=system.synthesis_epochs,

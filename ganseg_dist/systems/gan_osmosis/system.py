@@ -135,7 +135,7 @@ class GANOsmosis(LossesByPhase):
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             generated = self.generate(batch, batch.samples["z"])
-        real, fake = self._judged(batch.image, batch), self._judged(generated, batch)
+        real, fake = self._discriminate(batch.image, batch), self._discriminate(generated, batch)
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -151,7 +151,7 @@ class GANOsmosis(LossesByPhase):
         return {name: terms[name]() for name in _generator_weights(self.config)}
 
     def _feedback_loss(self, generated: Tensor, batch: Batch) -> Tensor:
-        logits = self._judged(generated, batch)
+        logits = self._discriminate(generated, batch)
         return generator_loss(logits, torch.ones_like(logits))
 
     def _segmenter_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -170,7 +170,7 @@ class GANOsmosis(LossesByPhase):
         assert isinstance(generator, MaskConditionedGenerator)
         return generator
 
-    def _judged(self, image: Tensor, batch: Batch) -> Tensor:
+    def _discriminate(self, image: Tensor, batch: Batch) -> Tensor:
         logits: Tensor = self.networks["discriminator"](torch.cat([image, self.condition(batch)], dim=1))
         return logits
 
@@ -197,11 +197,11 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
     Without the adversarial term no discriminator is trained.
     """
     weights = _generator_weights(system)
-    judge = Phase("discriminator", ("discriminator",), {"discriminator": 1.0})
+    discriminator = Phase("discriminator", ("discriminator",), {"discriminator": 1.0})
     generator = Phase("generator", ("generator",), weights)
     return Stage(
         name="joint",
-        phases=(judge, generator) if "adversarial" in weights else (generator,),
+        phases=(discriminator, generator) if "adversarial" in weights else (generator,),
         epochs=system.joint_epochs,
         learning_rate=system.joint_learning_rate or config.train.learning_rate,
         scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),

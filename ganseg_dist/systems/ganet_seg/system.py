@@ -46,7 +46,7 @@ from ganseg_dist.systems.regions import (
 )
 
 WHOLE_TUMOUR = 0
-"""Index of the region that the adversary acts on: healthy tissue has no sub-regions to judge."""
+"""Index of the region that the adversarial term acts on: healthy tissue has no sub-regions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class GANetSeg(LossesByPhase):
         filled, reconstruction = self.fill(batch.image, holes)
         logits = self.networks["discriminator"](filled)
         return {
-            "adversarial": generator_loss(logits, self._judged(holes, logits)),
+            "adversarial": generator_loss(logits, self._changed(holes, logits)),
             "hole_l1": hole_l1_loss(reconstruction, batch.image, holes),
         }
 
@@ -162,7 +162,7 @@ class GANetSeg(LossesByPhase):
         discriminator = self.networks["discriminator"]
         fake_logits = discriminator(filled)
         real_logits = discriminator(batch.image)
-        terms = {"discriminator": discriminator_loss(real_logits, fake_logits, self._judged(holes, fake_logits))}
+        terms = {"discriminator": discriminator_loss(real_logits, fake_logits, self._changed(holes, fake_logits))}
         if _lesion_weight(self.config):
             samples = batch.samples
             with_lesion, lesion = add_lesion(
@@ -173,7 +173,7 @@ class GANetSeg(LossesByPhase):
                 samples["lesion_opacity"],
             )
             lesion_logits = discriminator(with_lesion)
-            terms["lesion"] = discriminator_loss(real_logits, lesion_logits, self._judged(lesion, lesion_logits))
+            terms["lesion"] = discriminator_loss(real_logits, lesion_logits, self._changed(lesion, lesion_logits))
         return terms
 
     def _supervised_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -197,8 +197,8 @@ class GANetSeg(LossesByPhase):
     def _probability(self, image: Tensor) -> Tensor:
         return region_probability(self.networks["segmenter"](image), self.head)
 
-    def _judged(self, changed: Tensor, logits: Tensor) -> Tensor:
-        """The patches (B, 1, h, w) that the GAN's losses count: those with changed pixels; Eqs. 1-2 count all."""
+    def _changed(self, changed: Tensor, logits: Tensor) -> Tensor:
+        """Weights (B, 1, h, w) of patches in the GAN's losses: those with changed pixels count; in Eqs. 1-2 all do."""
         if self.paper:
             return torch.ones_like(logits)
         return F.adaptive_max_pool2d(changed, (logits.shape[-2], logits.shape[-1]))

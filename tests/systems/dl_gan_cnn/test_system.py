@@ -104,10 +104,10 @@ def test_dl_gan_cnn_vgg16_uses_vgg_learning_rate():
     assert system(**rates, **vgg).stages[-1].learning_rate == 3e-5
 
 
-def test_judging_widths_follow_reading():
-    assert dl_gan_cnn().system.judging_widths == (64, 128, 256)
-    assert override(dl_gan_cnn(), {"system.reading": "paper"}).system.judging_widths == (64, 32, 16)
-    assert dl_gan_cnn_debug().system.judging_widths == (4, 8)
+def test_discriminator_channels_follow_reading():
+    assert dl_gan_cnn().system.discriminator_channels == (64, 128, 256)
+    assert override(dl_gan_cnn(), {"system.reading": "paper"}).system.discriminator_channels == (64, 32, 16)
+    assert dl_gan_cnn_debug().system.discriminator_channels == (4, 8)
 
 
 def test_dl_gan_cnn_arm_names_classifier():
@@ -215,8 +215,8 @@ def test_dl_gan_cnn_discriminator_sees_condition_unless_paper_reading():
     other = replace(batch, image=torch.cat([batch.image[:, :2], -batch.image[:, 2:]], dim=1))
     features = batch.image[:, :2]
     corrected, paper = system(), system(**{"system.reading": "paper"})
-    assert not torch.equal(corrected._judged(features, batch), corrected._judged(features, other))
-    assert torch.equal(paper._judged(features, batch), paper._judged(features, other))
+    assert not torch.equal(corrected._discriminate(features, batch), corrected._discriminate(features, other))
+    assert torch.equal(paper._discriminate(features, batch), paper._discriminate(features, other))
 
 
 def test_saturating_generator_loss_is_equation_8():

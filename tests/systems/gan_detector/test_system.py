@@ -177,7 +177,7 @@ def test_conditional_gan_depends_on_class():
     assert torch.equal(meningioma, same)
     assert (none - glioma).abs().mean() > 0.01
     assert (glioma - meningioma).abs().mean() > 0.01
-    logits = system._judged(none.expand(4, -1, -1, -1), batch.label)
+    logits = system._discriminate(none.expand(4, -1, -1, -1), batch.label)
     assert logits[2] == logits[3]
     assert len(set(logits.tolist())) == 3
 

@@ -38,7 +38,7 @@ PHRASES = (
     (1, re.compile(r".*(\bnecro|\bcystic|\bnon ?(contrast )?enhanc).*")),
     (3, re.compile(rf"(et )?({ENHANCING}|active tumou?r)( et)?")),
 )
-"""Our label of a tissue and a pattern of its name in words; the first match counts."""
+"""Our label of a tissue and a pattern of its written-out name; the first match counts."""
 
 CAVITY = re.compile(r"rc|resection cavity( rc)?")
 """Belongs to no region of the tumour, in BraTS 2024."""

@@ -56,7 +56,7 @@ def without_mask(stem: str) -> str:
 
 
 def in_colour(files: Sequence[Path]) -> bool:
-    """Whether most of a cohort's pictures are coloured, judged by up to `SAMPLED_PICTURES` of them.
+    """Whether most of a cohort's pictures are coloured, by up to `SAMPLED_PICTURES` of them.
 
     All pictures of a cohort have the same modalities: in a cohort in colour a grey picture's level is read as red,
     green and blue; in a grey cohort a coloured picture's luminance is read. Preflight names such pictures.
