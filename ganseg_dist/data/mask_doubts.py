@@ -47,7 +47,7 @@ def mask_doubt(mask: Mask, foreground: Mask | None, *, is_picture: bool) -> Flaw
     outside = share_outside(mask, foreground)
     if outside > MOST_OUTSIDE and is_picture:
         remedy = "check that the mask belongs to this image; data.intensities=colour takes in the whole picture"
-        return Flaw("mask-outside", f"{outside:.0%} of the mask lies in the dark background", remedy)
+        return Flaw("mask-outside", f"{outside:.0%} of the mask lies in the detected background", remedy)
     if outside > MOST_OUTSIDE:
         problem = f"{outside:.0%} of the mask lies outside the head or brain"
         return Flaw("mask-outside", problem, "check that the mask belongs to this case")

@@ -151,7 +151,7 @@ def _preferences(feedback: FeedbackEvidence) -> Iterator[str]:
         "true": "The true mask is preferred to: {}.",
         "wrong": "Preferred to the true mask, so that training is led away from it: {}.",
         "none": "No preference is shown between the true mask and: {}.",
-        "few": "Too few patients to compare which mask is preferred.",
+        "few": "Too few patients to compare the masks.",
     }
     for kind, sentence in sentences.items():
         if kind in groups:
