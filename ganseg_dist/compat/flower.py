@@ -29,7 +29,7 @@ class FlowerRun:
     status: str
     """`pending`, `starting`, `running` or `finished`."""
     sub_status: str
-    """Of a finished run: `completed`, `failed` or `stopped`."""
+    """`completed`, `failed` or `stopped` for a finished run."""
 
 
 def runs_of(connection: str) -> list[FlowerRun]:

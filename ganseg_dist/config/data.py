@@ -1,4 +1,4 @@
-"""Fields of the data: what is read, how it is prepared and how it is split."""
+"""Fields of the data: input channels, preparation and split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AugmentConfig(Frozen):
 
 
 class DataConfig(Frozen):
-    """What is read, how it is prepared, and how patients are split."""
+    """Input channels, preparation, and the split of the patients."""
 
     modalities: tuple[str, ...] | None = None
     """Input channels in order; none named: every modality that all cases have."""
@@ -39,8 +39,8 @@ class DataConfig(Frozen):
     spacing_mm: Positive = 1.5
     """In-plane pixel size; a head too large for the window is given coarser pixels rather than cut."""
     intensities: Literal["auto", "tissue", "colour"] = "auto"
-    """What -1 to 1 means. tissue: the foreground is found and its middle intensities span the range; colour: 0 to 255
-    as displayed, and the whole picture is foreground. auto: colour where the modalities are red, green and blue."""
+    """Meaning of the range -1 to 1. tissue: the foreground is found and its middle intensities span the range; colour:
+    0 to 255 as displayed, the whole picture being foreground. auto: colour for the modalities red, green and blue."""
     enhance: Literal["off", "corrected", "paper"] = "off"
     """Contrast enhancement of GANet-Seg's Appendix C; paper is Eq. 16 as printed, which inverts contrast."""
     equalise: Literal["off", "global", "clahe"] = "off"
@@ -50,7 +50,7 @@ class DataConfig(Frozen):
     """Clusters of k-means, the brightest of which becomes one more channel, the initial mask of DL-GAN-CNN; none:
     no such channel."""
     cluster_by: Literal["intensity", "coordinates"] = "intensity"
-    """What k-means compares; coordinates is DL-GAN-CNN's Eq. 4 as printed."""
+    """Feature of k-means; coordinates is DL-GAN-CNN's Eq. 4 as printed."""
     skull_stripped: bool = True
     """Whether the recipe expects brains without skulls; whole heads then give a warning."""
     blank_rate: Fraction = 0.35

@@ -38,7 +38,7 @@ class FederationConfig(Frozen):
     """Examples of a site's step; none: train.batch_size divided among the sites, which gives as many steps as training
     on pooled data."""
     weighting: Literal["slices", "cases"] = "slices"
-    """What a site's update is weighted by."""
+    """Weight of a site's update: its number of slices or of cases."""
     largest_share: Fraction = 0.5
     """A site counts as no more than this share of all, or than an equal one where that is more."""
     quorum: Fraction = 0.5

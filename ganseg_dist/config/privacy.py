@@ -25,11 +25,11 @@ class PrivacyConfig(Frozen):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """Probability with which the promise of epsilon may fail; far below one hospital in all there are."""
     noise_multiplier: Positive | None = None
-    """z: the noise's standard deviation, in the most that one hospital can change what is released."""
+    """z: the noise's standard deviation, as a multiple of one hospital's largest effect on the released update."""
     clip_norm: Positive = 1.0
     """S: a hospital's update of a round, all tensors as one vector, is scaled down to this norm."""
     where: Where = "server"
-    """Who adds the noise: a trusted server, once to the mean; or every site to its own update, before it leaves."""
+    """Where noise is added: by a trusted server, once to the mean; or by every site to its update, before sending."""
 
     @property
     def on(self) -> bool:
@@ -41,7 +41,7 @@ class PrivacyDemand(Frozen):
     """The least privacy that a hospital demands of a federation before it takes part."""
 
     epsilon: Positive
-    """What the federation may spend at most, at `delta`; with `where: site`, together with all earlier ones."""
+    """Largest budget of the federation, at `delta`; with `where: site`, together with all earlier ones."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     where: Where = "site"
     """site: the hospital trusts no server and adds the noise itself; server: it takes either."""
@@ -58,7 +58,7 @@ class PatientPrivacyConfig(Frozen):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """Probability with which the promise of epsilon may fail; far below one patient in all there are."""
     noise_multiplier: Positive | None = None
-    """z: the noise's standard deviation, in the most that one patient can change a step's gradient."""
+    """z: the noise's standard deviation, as a multiple of one patient's largest effect on a step's gradient."""
     clip_norm: Positive = 1.0
     """C: a patient's gradient of a step, all parameters as one vector, is scaled down to this norm."""
     patients_per_step: Positive = 4.0

@@ -24,9 +24,9 @@ class SystemConfig(Frozen):
     example_label: ClassVar[str] = "generated"
     """Label of the generated picture in a row of example pictures."""
     example_note: ClassVar[str] = "Validation images, and what the generator makes of them."
-    """Where that picture comes from, in sentences."""
+    """The origin of that picture, in sentences."""
     generator_makes: ClassVar[str] = "makes no images"
-    """What a generator that makes no whole images does instead, as the predicate of a sentence."""
+    """The output of a generator that makes no whole images, as the predicate of a sentence."""
 
     ablations: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     """Rows of `ganseg experiment ablation`: the fields that switch one term off."""

@@ -49,7 +49,7 @@ class RunConfig(Frozen):
 
     recipe: str
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
-    """Of the split, the weights, the order of the data and every random transform."""
+    """Seed of the split, the weights, the order of the data and every random transform."""
     data: DataConfig = DataConfig()
     system: AnySystemConfig
     train: TrainConfig = TrainConfig()

@@ -50,7 +50,7 @@ class Case:
     images: Mapping[str, Source]
     mask: Source | None = None
     scheme: LabelScheme = BINARY
-    """What the values in its mask mean. A binary picture mask may write 255 for 1."""
+    """The meaning of its mask's values. A binary picture mask may write 255 for 1."""
     colours: Mapping[int, int] | None = None
     """For a mask in colours: 0xRRGGBB to our labels."""
     class_name: str | None = None

@@ -51,7 +51,7 @@ class Grid:
     shape: tuple[int, int, int]
     affine: Affine | None
     notes: tuple[Flaw, ...] = ()
-    """What the file's header contradicts or leaves out, and which of its values is used."""
+    """Contradictions and gaps in the file's header, and the values that are used."""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:

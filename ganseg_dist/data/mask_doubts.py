@@ -36,7 +36,7 @@ def mask_doubt(mask: Mask, foreground: Mask | None, *, is_picture: bool) -> Flaw
 
     Args:
         mask: (X, Y, Z).
-        foreground: (X, Y, Z), what is not background in the image; None where that is everything, or unknown.
+        foreground: (X, Y, Z), the image without its background; None where that is everything, or unknown.
         is_picture: whether the image may show something other than a head.
     """
     share = float(mask.mean())

@@ -19,7 +19,7 @@ from ganseg_dist.data.picture import BRIGHTEST, Pixels, is_lossy
 from ganseg_dist.errors import DataError
 
 WHITE = (2**8 - 1, 2**16 - 1)
-"""What a black-and-white picture of 8 or 16 bits stores for 1."""
+"""The values that black-and-white pictures of 8 and 16 bits store for 1."""
 
 ROUNDING = 1e-3
 """Largest distance of a value from its whole number: scaling and resampling cause such errors."""

@@ -337,7 +337,7 @@ def _empty_mask(case: Case, mask: Source) -> Finding:
                 f": its brightest value is {brightest:.0f}, and a JPEG below {LEAST_BRIGHT} shows nothing but noise"
             )
         elif any(is_partly_transparent(file) for file in mask.files):
-            reason_text = ": what is not transparent in it is black"
+            reason_text = ": its opaque pixels are black"
     remedy = "check that this case has no lesion"
     return Finding(case.id, str(file), "empty-mask", "warning", f"the mask is empty{reason_text}", remedy)
 
@@ -371,7 +371,7 @@ def _turned_mask(case: Case, mask: Source) -> Iterator[Finding]:
 
 
 def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
-    """Where every pixel that is not black counts, so does the dark rim that blurring leaves."""
+    """A blurred mask in which every pixel that is not black counts, and so does the blur's dark rim."""
     file = mask.files[0]
     if mask.reads != "not black" or is_lossy(file):
         return

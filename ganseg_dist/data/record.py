@@ -19,7 +19,7 @@ class CaseRecord(Record):
 
 
 class DataRecord(Record):
-    """Every case with its content, what the masks' values mean, and what was left out and why."""
+    """Every case with its content, the masks' label scheme, and the excluded cases with their findings."""
 
     root: str
     layout: str
@@ -31,7 +31,7 @@ class DataRecord(Record):
     channels: tuple[str, ...]
     """Modalities in the order of a file's channels, where the cases' files hold several; else none."""
     labels: LabelScheme
-    """Of most masks."""
+    """The label scheme of most masks."""
     otherwise_labelled: int
     """Masks with another scheme; in a federation, sites."""
     cases: tuple[CaseRecord, ...]

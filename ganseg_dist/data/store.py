@@ -174,7 +174,7 @@ def content_hash(case: Case) -> str:
 
 
 def prepared_folder(store: Path, case: Case, config: DataConfig, content: str) -> Path:
-    """Where a case with this content belongs under these settings."""
+    """The folder of a case with this content under these settings."""
     settings = config.model_dump(mode="json", include=SETTINGS)
     modalities = _modalities(case, config)
     settings["modalities"] = list(modalities)  # the foreground, and so the window, is the union over them

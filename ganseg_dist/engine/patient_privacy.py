@@ -36,7 +36,7 @@ from ganseg_dist.errors import ConfigError, MissingDependency
 from ganseg_dist.systems.base import Stage, System
 
 Backpropagate = Callable[[Batch], dict[str, Tensor]]
-"""Adds the gradient of a batch's loss to the parameters; returns what is logged."""
+"""Adds the gradient of a batch's loss to the parameters; returns the values to log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class PatientPrivacy:
     patient_of: npt.NDArray[np.int64]
     """(cases,) index of each case's patient."""
     epochs: tuple[int, ...]
-    """Of each stage."""
+    """Number of epochs of each stage."""
     steps: int
-    """An epoch's."""
+    """Steps of an epoch."""
     expected: float
     """Patients a step, on average: q N."""
     clip_norm: float
@@ -88,7 +88,7 @@ class PatientPrivacy:
     def gradients(
         self, batch: Batch, parameters: Sequence[nn.Parameter], backpropagate: Backpropagate
     ) -> dict[str, Tensor]:
-        """Give the parameters the step's noised gradient; the means over the drawn patients of what is logged.
+        """Give the parameters the step's noised gradient; returns the drawn patients' means of the logged values.
 
         Every parameter gets noise, even where no patient was drawn, which must stay secret too. The batch may be empty;
         `backpropagate` is called with one patient's slices after the other.

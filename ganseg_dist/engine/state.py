@@ -21,14 +21,14 @@ class Epoch:
 
     stage: str
     epoch: int
-    """Of the stage, counted from 0."""
+    """Epoch of the stage, counted from 0."""
     step: int
     """Batches done by its end over all stages."""
     workers: int
     losses: Mapping[str, float]
     """Means over its steps, by `phase/term`; dynamic weights as `phase/weight_term`."""
     scores: Mapping[str, float]
-    """Of the validation part."""
+    """Scores on the validation part."""
 
 
 @dataclass(slots=True)

@@ -68,7 +68,7 @@ def _backpropagate(
 
 
 def train_only(networks: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
-    """Train these networks; freeze the others, which still let gradients through to what is before them."""
+    """Train these networks; freeze the others, through which gradients still pass to their inputs."""
     for name, network in networks.items():
         trains = name in names
         network.train(trains)

@@ -65,7 +65,7 @@ def model_card(
 
 
 def _label_lines(data: DataRecord, config: RunConfig) -> list[str]:
-    """What a mask's values mean, and how many masks (in a federation, sites) use others."""
+    """The meaning of a mask's values, and how many masks (in a federation, sites) use others."""
     regions = config.data.regions or ()
     if not regions:
         return []

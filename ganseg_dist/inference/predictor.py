@@ -56,7 +56,7 @@ class CasePrediction:
     thresholds: tuple[float, ...]
     """(R,) probabilities, the model's thresholds."""
     inside: Rows
-    """Of each region, its own row and those of the regions inside it."""
+    """For each region, its row and those of the regions inside it."""
     prepared: PreparedScan
     on_prepared: PreparedPrediction
 
@@ -108,7 +108,7 @@ class Predictor:
 
     @property
     def inside(self) -> tuple[tuple[int, ...], ...]:
-        """Of each region, its own row and those of the regions inside it."""
+        """For each region, its row and those of the regions inside it."""
         return self.scheme.rows_inside(self.regions)
 
     def predict_scan(self, scan: Scan) -> CasePrediction:

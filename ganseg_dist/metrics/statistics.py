@@ -58,7 +58,7 @@ class PairedComparison:
     p_t: float | None = None
     """Paired t, two-sided; None where all differences are equal, and for several seeds."""
     p_sign_flip: float | None = None
-    """Of the mean, over sign flips of the differences, two-sided; None for one subject."""
+    """Test of the mean over sign flips of the differences, two-sided; None for one subject."""
     p_wilcoxon: float | None = None
     """Signed ranks, two-sided; None with fewer than six subjects whose values differ."""
 

@@ -33,7 +33,7 @@ class BestThreshold:
 
 
 def few_patients_warning(patients: int) -> str | None:
-    """A doubt about a threshold chosen on so few patients; None for enough patients, and for 0 (not calibrated)."""
+    """A warning of a threshold chosen on too few patients; None for enough patients, and for 0 (not calibrated)."""
     if not 0 < patients < FEWEST_PATIENTS:
         return None
     patients_text = counted(patients, "validation patient")

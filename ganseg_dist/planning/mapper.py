@@ -10,7 +10,7 @@ class Mapper(Protocol):
     """Applies a pure function to items, here or over a cluster, and yields results as they come, with their index."""
 
     def __call__(self, function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
-        """In any order."""
+        """Yield (index, result) in any order."""
         ...
 
 

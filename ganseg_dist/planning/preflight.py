@@ -45,7 +45,7 @@ class Preflight:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What would spoil training."""
+        """Findings that would spoil training."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property

@@ -34,9 +34,9 @@ class TrainingRequest:
     labels: str | None = None
     """The scheme of the masks' values, where the user stated it."""
     least_workers: int | None = None
-    """To continue with when there is no room for all `workers`; none: all of them or none."""
+    """Fewest workers to continue with when there is no room for all `workers`; none: all of them or none."""
     convention: Convention = field(default_factory=display_convention)
-    """Of example pictures: workers and trials on other machines use this machine's GANSEG_DISPLAY."""
+    """Orientation of example pictures: workers on other machines use this machine's GANSEG_DISPLAY."""
 
     def to_record(self) -> RequestRecord:
         """All but the config, which the run saves resolved, and the convention, which the resuming machine sets."""

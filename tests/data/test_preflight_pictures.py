@@ -402,7 +402,7 @@ def test_check_warns_of_black_mask_on_transparent(pictures):
     finding = only_finding(pictures)
     assert (finding.check, finding.problem) == (
         "empty-mask",
-        "the mask is empty: what is not transparent in it is black",
+        "the mask is empty: its opaque pixels are black",
     )
 
 

@@ -45,7 +45,7 @@ class DropoutSampler:
     """`System.sample`: dropout factors of VGG16's hidden units."""
 
     units: int
-    """Of both hidden layers; 0: nothing is dropped."""
+    """Number of units of both hidden layers; 0: nothing is dropped."""
 
     def __call__(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """One example's factor for each unit, 0 or 1 / (1 - p)."""

@@ -18,9 +18,9 @@ class HoleConfig(Frozen):
     count: Annotated[StrictInt, Field(ge=1, le=8)] = 2
     """Holes a slice."""
     smallest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.04
-    """Of a hole's outline, as a share of the slice's side."""
+    """Smallest radius of a hole's outline, as a share of the slice's side."""
     largest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.16
-    """The same, at most."""
+    """Largest radius."""
     roughness: BelowOne = 0.3
     """Relative wobble of the outline; 0 is an ellipse."""
 
@@ -88,9 +88,9 @@ class GANetSegConfig(SystemConfig):
     adversarial_weight: NonNegative = 0.1
     """Share of the segmentation loss's gradient that the adversarial term is balanced to (Eqs. 9-10)."""
     size_weight: NonNegative = 0.1
-    """The same for the size term."""
+    """Share of the gradient for the size term."""
     sparsity_weight: NonNegative = 0.01
-    """The same for the sparsity term."""
+    """Share of the gradient for the sparsity term."""
     balance_decay: BelowOne = 0.9
     """Weight of a term's earlier gradient norm in its running mean."""
     balance_clip: tuple[Positive, Positive] = (1e-3, 1e3)

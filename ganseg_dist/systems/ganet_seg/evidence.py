@@ -28,7 +28,7 @@ def evidence(
     healthy: Sequence[tuple[str, Volume]],
     lesions: Sequence[tuple[str, Volume, Labels]],
 ) -> Evidence | None:
-    """Of held-out slices, each with its patient: healthy images (C, size, size), and images with masks (R, size, size).
+    """Evidence of held-out slices, each with its patient: healthy (C, size, size), and with masks (R, size, size).
 
     None for the control, which has no GAN, and without tumour-free slices. The seed is that of the drawn holes.
     """

@@ -48,7 +48,7 @@ class FeedbackEvidence:
 
 
 def feedback_evidence(system: GANetSeg, image: Volume, masks: Labels, owners: list[str]) -> FeedbackEvidence | None:
-    """Of the owners' slices (N, C, size, size) with masks (N, R, size, size); none where no lesion is large enough."""
+    """From the owners' slices (N, C, size, size) with masks (N, R, size, size); None if no lesion is large enough."""
     truth = masks[:, WHOLE_TUMOUR] > 0
     large = [
         index
@@ -104,7 +104,7 @@ def _feedback(system: GANetSeg, plane: Volume, mask: Mask, truth: Mask) -> float
 
 
 def _cosine(system: GANetSeg, plane: Volume, regions: Labels) -> float | None:
-    """Of the gradients that the segmenter's logits get from both losses; None where one of them is 0."""
+    """Cosine of both losses' gradients at the segmenter's logits; None where one of them is 0."""
     device = _device(system)
     with torch.no_grad():
         logits = system.networks["segmenter"](torch.from_numpy(plane)[None].to(device)).float()
@@ -127,7 +127,7 @@ def _shares(system: GANetSeg, plane: Volume, truth: Mask) -> tuple[float, float]
 
 
 def _gradient(system: GANetSeg, plane: Volume, mask: Mask) -> Volume:
-    """Of L_adv by the mask, (size, size), as training has it."""
+    """Gradient of L_adv by the mask, (size, size), as in training."""
     soft = _tensor(system, mask)[None, None].requires_grad_()
     return torch.autograd.grad(system.feedback(_gan_input(system, plane), soft), soft)[0][0, 0].cpu().numpy()
 
