@@ -25,7 +25,7 @@ from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, Roun
 from ganseg_dist.runs import named_run
 
 logger = logging.getLogger(__name__)
-"""Written to a node's own output (`clients.bundle`); a simulation has no handler for it."""
+"""Written to a node's output (`clients.bundle`); a simulation has no handler for it."""
 
 app = ClientApp()
 
@@ -75,7 +75,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @app.train(kind_of(FINISH))
 def finish(message: Message, context: Context) -> Message:
-    """After the last round, the site stores its own run and model."""
+    """After the last round, the site stores its run and model."""
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         node.finish(instruction, arrays_of(message.content))

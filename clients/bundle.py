@@ -1,7 +1,7 @@
-"""Flower's `flwr-clientapp` for a hospital that runs only its own installed code: `python -m clients.bundle`.
+"""Flower's `flwr-clientapp` for a hospital that runs only its installed code: `python -m clients.bundle`.
 
 A Flower run brings a bundle, and a node executes the Python files in it: whoever may start a run could then read a
-hospital's images, whatever this package promises. This project's bundles contain no code. A bundle that does, or that
+hospital's images, despite this package's checks. This project's bundles contain no code. A bundle that does, or that
 names another app, is rejected before it is unpacked, so that only code that this hospital installed runs.
 """
 

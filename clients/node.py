@@ -64,7 +64,7 @@ class SiteSettings(Frozen):
     layout: str | None = None
     """The layout of its images; None: it is recognised."""
     labels: str | None = None
-    """The scheme of its masks' values, as `ganseg check --labels` takes it; None: the layout's own."""
+    """The scheme of its masks' values, as `ganseg check --labels` takes it; None: the layout's."""
     minimum_patients: Count = 3
     """With fewer usable patients it takes no part."""
     gpu: bool = False
@@ -111,7 +111,7 @@ class SiteNode:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); correct its permissions") from None
 
     def make_private(self) -> None:
-        """Close the folder to all but its owner, whatever the umask is: its content comes from patients' images.
+        """Close the folder to all but its owner, under any umask: its content comes from patients' images.
 
         Raises ConfigError where others may enter it and this process may not change its mode.
         """
@@ -133,10 +133,10 @@ class SiteNode:
 
         Args:
             run: the federation's name.
-            config: of the federation; a field left open is answered from the data, what a field names must exist.
+            config: of the federation; an open field is taken from the data, the names in other fields must exist there.
 
-        Raises FederationError when it promises less privacy than site.json asks, and DataError when a case would spoil
-        training or there are fewer patients than the site allows.
+        Raises FederationError when it promises less privacy than site.json demands, and DataError when a case would
+        spoil training or there are fewer patients than the site allows.
         """
         settings = self.settings
         self._check_privacy_demand(run, config)
@@ -165,7 +165,7 @@ class SiteNode:
         Raises FederationError where the config has none disclosed, and RunError where the stored one is damaged.
         """
         if not is_exchanged(config):
-            raise FederationError("instruction: asks for a fingerprint, which this config does not have disclosed")
+            raise FederationError("instruction: requests a fingerprint, which this config does not have disclosed")
         minimum = self.settings.minimum_group
 
         def measure() -> Fingerprint:
@@ -210,7 +210,7 @@ class SiteNode:
         write_records(Run(site.folder), config, ready["split"], data, facts)
 
     def _check_privacy_demand(self, run: str, config: RunConfig) -> None:
-        """Raises FederationError for a federation that promises less than site.json asks."""
+        """Raises FederationError for a federation that promises less than site.json demands."""
         demanded = self.settings.privacy
         if demanded is not None:
             others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
@@ -297,13 +297,13 @@ def _check_cohort(cohort: Cohort, config: RunConfig) -> None:
 
 def main() -> None:
     """Print in one line whether a node can start with the given folder."""
-    home = SiteNode(Path(sys.argv[1]))
+    node = SiteNode(Path(sys.argv[1]))
     try:
-        cohort = home.check()
+        cohort = node.check()
     except GansegError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
-    print(printable(f"{home.settings.name}: {len(cohort.patients)} patients in {cohort.root} ({cohort.layout})"))
+    print(printable(f"{node.settings.name}: {len(cohort.patients)} patients in {cohort.root} ({cohort.layout})"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A hospital's end, without Flower: its data, its own networks and optimizers, and the engine's `Trainer`."""
+"""A hospital's end, without Flower: its data, networks and optimizers, and the engine's `Trainer`."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ NO_SCORES = Scores(1.0, {})
 
 @dataclass(frozen=True, slots=True)
 class RoundContext:
-    """What a site needs to execute one instruction."""
+    """State and settings with which a site executes one instruction."""
 
     system: System
     stage: Stage
     state: State
     shared: SharedParameters
     residual: Arrays
-    """What the encoding of its last message of this stage lost."""
+    """The loss of its last encoded message of this stage."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Site:
         config = instruction.settings
         if withholds_scores(config):
             raise FederationError(
-                "instruction: asks for scores, which do not leave the site with federation.privacy or train.privacy"
+                "instruction: requests scores, which do not leave the site with federation.privacy or train.privacy"
             )
         context = self._round_context(instruction, received)
         data = self.prepared.open(config)[context.stage.source]
@@ -141,7 +141,7 @@ class Site:
         return FolderCheckpoints(self.checkpoints, kept=KEPT + 1)
 
     def _releases(self, config: RunConfig) -> Releases | None:
-        """The releases under a guarantee that this site gives itself (its own noise, or DP training); else None."""
+        """The releases under a guarantee that this site gives (its noise, or DP training); else None."""
         privacy = config.federation.privacy
         by_noise = privacy.on and privacy.where == "site"
         if not by_noise and not config.train.privacy.on:
@@ -155,7 +155,7 @@ class Site:
         system = build_system(config)
         if instruction.stage > len(system.stages):
             raise FederationError(
-                f"instruction: asks for stage {instruction.stage} and {config.recipe} has {len(system.stages)}"
+                f"instruction: requests stage {instruction.stage} and {config.recipe} has {len(system.stages)}"
             )
         state = prepare_state(system, config, self.world)
         residual: Arrays = {}

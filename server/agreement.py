@@ -15,7 +15,7 @@ from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.resolve import resolve
 
 EVERYWHERE = Path("the federation")
-"""Stands for a cohort's folder in error messages."""
+"""In place of a cohort's folder in error messages."""
 
 NO_FILE = Source(())
 
@@ -49,7 +49,7 @@ def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
 
 
 def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelScheme, int]:
-    """The label scheme of the model's masks, and the number of sites whose own scheme differs from it.
+    """The label scheme of the model's masks, and the number of sites whose scheme differs from it.
 
     The sites' scheme of the config's regions if all sites agree on it; otherwise the canonical one, which prefers no
     site.
@@ -70,7 +70,7 @@ def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
 
     Args:
         config: the one requested now.
-        earlier: the run's own, with no field open.
+        earlier: the run's, with no field open.
 
     Raises ConfigError where the request names a channel, region or class outside the agreement.
     """
@@ -108,7 +108,7 @@ def _common(field: str, by_site: dict[str, tuple[str, ...]], requested: Sequence
 def _check_masks(sites: Iterable[SiteInfo], config: RunConfig) -> None:
     for site in sites:
         if not site.regions:
-            raise FederationError(f"{site.name}: has no masks, which {config.recipe} learns from; leave it out")
+            raise FederationError(f"{site.name}: has no masks, which {config.recipe} trains on; leave it out")
 
 
 def _classes(sites: Sequence[SiteInfo], requested: Sequence[str] | None) -> frozenset[str]:
@@ -118,7 +118,7 @@ def _classes(sites: Sequence[SiteInfo], requested: Sequence[str] | None) -> froz
     by_site = {site.name: frozenset(site.classes or (LESION_CLASSES if site.regions else ())) for site in sites}
     for site, classes in by_site.items():
         if not classes:
-            raise FederationError(f"{site}: has neither classes nor masks to learn from; leave it out")
+            raise FederationError(f"{site}: has neither classes nor masks to train on; leave it out")
         others = [other_classes for other, other_classes in by_site.items() if other != site]
         wanted = frozenset(requested) if requested is not None else frozenset().union(*others)
         if not classes & wanted and (requested is not None or others):

@@ -44,7 +44,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Train a federation to the end; an interrupted one resumes when it is started again under its name."""
+    """Train a federation to the end; an interrupted one resumes when it is rerun under its name."""
     console = PlainConsole(file=sys.stdout, width=LINE, force_terminal=False)
 
     def write_line(text: str) -> None:

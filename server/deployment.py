@@ -27,7 +27,7 @@ from server.session import train_federation
 from server.sites import Sites, ignore_line
 
 ELSEWHERE = Cohort(Path("federation"), "federation", ())
-"""Stands for the cohort, which the server never sees."""
+"""In place of the cohort, which the server never sees."""
 NO_PATIENTS = Split((), (), ())
 
 
@@ -38,7 +38,7 @@ class Deployment:
     config: RunConfig
     run_name: str
     least_sites: int
-    """That must agree to take part before the first round."""
+    """Number of hospitals that must agree to take part before the first round."""
 
 
 def deploy(
@@ -49,7 +49,7 @@ def deploy(
     Fields that the config leaves to the data are agreed on among the hospitals that take part at the start.
 
     Args:
-        shown: shows the rounds.
+        tracker: shows the rounds.
         write_line: receives a line for each request to the hospitals.
 
     Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.

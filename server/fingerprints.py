@@ -34,7 +34,7 @@ def _collect(federation: Federation) -> dict[str, Fingerprint]:
     expected_axes = axes(federation.config.data)
     instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
-    federation.sites.write_line(f"asking {len(members)} sites how their data are spread (fingerprints)")
+    federation.sites.write_line(f"asking {len(members)} sites for the fingerprints of their data")
     for node, reply in sorted(federation.sites.ask(FINGERPRINT, instruction, {}).items()):
         site = members[node].name
         try:

@@ -54,7 +54,7 @@ class AcceptedNorms:
         - of the sites' norms *now*: a site's norm in this round or, if it did not answer, its last accepted one. So
           no site is left out when every site's changes grow at once, as when an adversarial loss sets in;
         - of the sites' norms *before*: the lower median of a site's accepted norms in the window. So a site that
-          still learns is not left out in the round in which the others have converged.
+          still improves is not left out in the round in which the others have converged.
 
         Every site has one vote in each median, however often it answers: a bad site that never misses a round does not
         outvote good ones that do. A norm of 0 is no vote: a site without training data has no usual size.
@@ -89,8 +89,8 @@ class Firewall:
     """Accepts the updates of one stage that could be an honest site's.
 
     It rejects values that are not finite, absurd numbers and far too large changes. A malicious update of the size of
-    the others' passes: against it stand a robust strategy (median, trimmed mean, Krum) and the largest share that a
-    site may have.
+    the others' passes; a robust strategy (median, trimmed mean, Krum) and the largest share of a site limit its
+    effect.
     """
 
     expected: Arrays
@@ -101,7 +101,7 @@ class Firewall:
     """By site, the count that it stated before training, in the unit of `Update.examples`: it may report fewer (a
     stage may train on some slices only), never more."""
     largest_examples: float = 1e7
-    """Upper bound of any site's count, whatever it stated."""
+    """Upper bound of any site's count, stated or not."""
     accepted: AcceptedNorms = field(default_factory=AcceptedNorms)
 
     def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[LeftOut]]:
@@ -138,7 +138,7 @@ class Firewall:
         )
 
     def _faults(self, updates: Sequence[Update]) -> list[str | None]:
-        """The fault of each update by itself; None for a valid one."""
+        """The fault of each update alone; None for a valid one."""
         answered: set[str] = set()
         faults: list[str | None] = []
         for update in updates:

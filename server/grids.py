@@ -21,7 +21,7 @@ RUN = 1
 DIED = (2000, "the site's process died")
 
 Answer = Callable[[Message, Context], Message]
-"""A ClientApp, or what behaves like one."""
+"""A ClientApp, or a function with its signature."""
 
 
 class InProcessGrid(Grid):

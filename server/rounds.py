@@ -1,4 +1,4 @@
-"""The federation's rounds: the engine's state on the server, with the sites' training in place of its own steps.
+"""The federation's rounds: the engine's state on the server, with the sites' training in place of its steps.
 
 The server holds the same `State` as a run on one machine. A round replaces the shared weights by the aggregate
 of the sites' weights; then the engine's own rules record the epochs, remember the best and end the stage, and its
@@ -221,19 +221,19 @@ class Federation:
         instruction = RoundInstruction(
             self.name, part.number, part.stage, part.first, part.until, self.ledger.was_best, self.sites_config
         )
-        refusing: dict[int, str] = {}
+        rejecting: dict[int, str] = {}
         for _ in range(TRIES):
             if self.releases is None:  # with privacy, shares are fixed: a late site has none
                 self.enrol(1)
             members = self.sites.members
             needed = max(self.aggregator.strategy.least_answers(), math.ceil(quorum * len(members)))
-            nodes = [node for node in members if node not in refusing]
+            nodes = [node for node in members if node not in rejecting]
             self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
             replies = self.sites.ask(TRAIN, instruction, sent, nodes, on_reply=partial(self._show_replies, part))
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
-            refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REJECTED}
-            if len(members) - len(refusing) < needed:  # asking again would change nothing
-                raise FederationError(f"round {part.number}: {self._rejection_message(list(refusing.values()))}")
+            rejecting |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REJECTED}
+            if len(members) - len(rejecting) < needed:  # asking again would change nothing
+                raise FederationError(f"round {part.number}: {self._rejection_message(list(rejecting.values()))}")
             why = {members[node].name: self.sites.failure(members[node].name, error) for node, error in failed.items()}
             updates, unread = self._read(replies, initial, part)
             kept, left_out = self._inspect(updates, initial, part)
@@ -306,13 +306,13 @@ class Federation:
         return finite, _weighted(finite, cases)
 
     def _finish(self) -> None:
-        """Send every site the last weights, from which it stores its own model."""
+        """Send every site the last weights, from which it stores its model."""
         stages = len(self.system.stages)
         instruction = RoundInstruction(
             self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config
         )
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
-        self.sites.write_line(f"asking {len(self.sites.members)} sites to save their own models")
+        self.sites.write_line(f"asking {len(self.sites.members)} sites to save their models")
         for node, reply in self.sites.ask(FINISH, instruction, arrays).items():
             if reply.has_error():
                 site = self.sites.members[node].name

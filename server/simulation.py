@@ -46,10 +46,10 @@ class Simulation:
     sites: str = BY_HOSPITAL
     skew: str | None = None
     cpus: float = 1
-    """That each site's task gets on a cluster; GPUs likewise."""
+    """CPUs of each site's task on a cluster; GPUs likewise."""
     gpus: float = 0
     command: str | None = None
-    """That the run records; None: this process's own."""
+    """Recorded by the run; None: this process's."""
     sweep: str | None = None
     """Name of the sweep of which it is a trial."""
 
@@ -150,7 +150,7 @@ def _create_site_folders(
         site_split = split.of(members)
         if not site_split.train:
             raise DataError(
-                f"--sites: {name} has {len(members)} patients, none of them to learn from; ask for fewer sites, or "
+                f"--sites: {name} has {len(members)} patients, none of them to train on; give fewer sites, or "
                 "lower data.test_fraction and data.validation_fraction"
             )
         folder = run.folder / "sites" / folders[name]

@@ -178,7 +178,7 @@ class Sites:
         return f"{summary} ({names})" if names else summary
 
     def _rejections(self) -> str:
-        """Text: the refusals with their reasons; in a simulation the last log lines of sites that are not members."""
+        """Text: the rejections with their reasons; in a simulation the last log lines of sites that are not members."""
         members = {member.name for member in self.members.values()}
         lines = {site: self.last_log_line(site) for site in self.folders if site not in members}
         reasons = [f"{site}: {line}" for site, line in lines.items() if line is not None]

@@ -32,23 +32,23 @@ SIMULATION_ONLY = ("data", "layout", "labels", "sites", "skew")
 INTERRUPTED = 130
 
 
-def submit(app: Path, words: Sequence[str]) -> None:
+def submit(app: Path, settings: Sequence[str]) -> None:
     """Train to the end.
 
     Args:
         app: folder of pyproject.toml.
-        words: `KEY=VALUE` settings.
+        settings: `KEY=VALUE` each.
 
     Raises ConfigError for invalid settings, RunError for a run that is being trained, FederationError when the run does
     not complete.
     """
-    keys = run_config_of(app, words)
+    keys = run_config_of(app, settings)
     name = str(keys["run-name"])
     running = [run for run in runs_named(name) if run.status != "finished"]
     if running:
         raise RunError(
-            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].number)} (what a "
-            "killed server left ends by itself in a minute)"
+            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].number)} (a "
+            "killed server's run ends within a minute)"
         )
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
     if subprocess.run(command, check=False).returncode != 0:
@@ -59,18 +59,18 @@ def submit(app: Path, words: Sequence[str]) -> None:
         raise FederationError(f"{name}: run {run.number} is not completed, it is {outcome}")
 
 
-def run_config_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
-    """A Flower run's config from `KEY=VALUE` words, after checking every value.
+def run_config_of(app: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """A Flower run's config from `KEY=VALUE` settings, after checking every value.
 
     Raises ConfigError naming the key or the field.
     """
     project = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
     known: dict[str, Any] = project["tool"]["flwr"]["app"]["config"]
     keys: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
+    for setting in settings:
+        key, equals, value = setting.partition("=")
         if not equals:
-            raise ConfigError(f"{word}: is no KEY=VALUE, such as {NEEDED['run-name']}")
+            raise ConfigError(f"{setting}: is no KEY=VALUE, such as {NEEDED['run-name']}")
         if key not in known:
             listed = f"the keys are {', '.join(known)}"
             raise ConfigError(f"{key}: no such key; {suggestion(key, known, listed)}")
@@ -102,9 +102,9 @@ def runs_named(name: str) -> list[FlowerRun]:
     return sorted(named, key=lambda run: run.submitted, reverse=True)
 
 
-def _flower(*words: object) -> str:
+def _flower(*args: object) -> str:
     """A `flwr` command line for an error message."""
-    return " ".join([f"FLWR_HOME={os.environ['FLWR_HOME']} flwr", *map(str, words)])
+    return " ".join([f"FLWR_HOME={os.environ['FLWR_HOME']} flwr", *map(str, args)])
 
 
 def main() -> None:

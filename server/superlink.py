@@ -20,7 +20,7 @@ OPEN_TO_ALL = "/v1/fleet/"
 
 
 class LoopbackOnly:
-    """Refuses requests from other machines, except at the nodes' endpoints."""
+    """Rejects requests from other machines, except at the nodes' endpoints."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""A sweep's trial that hospitals train together: a simulated federation in the trial's own process."""
+"""A sweep's trial that hospitals train together: a simulated federation in the trial's process."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from ganseg_dist.federation.strategy import strategy_of
 def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
     """The config that a server of this many sites sends.
 
-    A step of the federation is a step at every site, so that its batch is what all of them see: like workers of one
+    A step of the federation is a step at every site, so that its batch is spread over all of them: like workers of one
     run, n sites take an n-th of `train.batch_size` each. With whole batches they would take an n-th of the steps that
     the same data give in one place, and average models that have hardly changed.
 

@@ -27,7 +27,7 @@ AUTHORITY_DAYS = 3650
 CLOCK_SKEW = datetime.timedelta(hours=1)
 """How much earlier a certificate becomes valid, for machines whose clocks are behind."""
 HERE = ("localhost", "127.0.0.1", "::1")
-"""Names by which the server's own processes reach it."""
+"""Names by which the server's processes reach it."""
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
 OWNERS_ONLY, ALL_READ = 0o600, 0o644
 
@@ -59,7 +59,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
         files |= _node_files(node)
     for name in files:
         if (folder / name).exists():
-            raise ConfigError(f"{folder / name}: is there already, and is not replaced; choose another folder or name")
+            raise ConfigError(f"{folder / name}: exists and is not replaced; choose another folder or name")
     for name, (content, mode) in files.items():
         _write(folder / name, content, mode)
     return [folder / name for name in files]

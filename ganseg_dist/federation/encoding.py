@@ -25,7 +25,7 @@ SAME, SCALE, INDICES, VALUES = "", "#scale", "#indices", "#values"
 LARGEST_HALF = float(np.finfo(np.float16).max)
 LARGEST_LEVEL = 127
 AGREED = "version, recipe and federation.encoding"
-"""What both ends must have the same of."""
+"""Must be equal at both ends."""
 
 
 def encode(
@@ -194,7 +194,7 @@ class _Levels:
 class _Largest:
     """The values of largest magnitude with their indices, 8 bytes each: more than fp32 for a share above 1/2.
 
-    They are chosen in each tensor by itself, k = ceil(kept_share * n) of its n values. A choice over all tensors at
+    They are chosen in each tensor separately, k = ceil(kept_share * n) of its n values. A choice over all tensors at
     once would approximate the whole difference better, but the networks of a GAN differ in learning rate and so in
     the size of their differences: the slower one would hardly ever be sent, and the server would not average the
     balance between the two that the site trained with. This way the server also knows every array's length.

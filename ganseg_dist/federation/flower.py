@@ -68,7 +68,7 @@ def flower_strategy(name: str) -> type[FedAvg]:
 def aggregate_with(
     flower: FedAvg, updates: Mapping[str, Mapping[str, NDArray[Any]]], weights: Mapping[str, float], rounds: int
 ) -> dict[str, NDArray[Any]]:
-    """What Flower's strategy makes of the updates after this number of rounds of a stage."""
+    """The updates' aggregate by Flower's strategy after this number of rounds of a stage."""
     replies = [
         Message(pack_reply(arrays, {EXAMPLES: weights[site]}), dst_node_id=0, message_type=MessageType.TRAIN)
         for site, arrays in updates.items()

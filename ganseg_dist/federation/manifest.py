@@ -3,8 +3,8 @@ r"""The egress manifest: one line for each message that left a hospital, chained
 A line is a JSON object in canonical form (keys sorted, no spaces, ASCII, neither NaN nor infinity) and a line feed:
 
 bytes     of all tensors together
-hash      sha256 of this line without its own `"hash":"...",` and without its line feed
-kind      what the message was: one of KINDS
+hash      sha256 of this line without its `"hash":"...",` and without its line feed
+kind      of message: one of KINDS
 metrics   names and numbers
 previous  sha256 of the line before without its line feed; 64 zeros in the first line
 round     of the federation; 0 before its first
@@ -12,11 +12,11 @@ run       the federation's name
 tensors   of each: name, dtype, shape, bytes, and sha256 of its values as sent, in C order
 time      UTC, ISO 8601
 
-So it can be verified without this program: `sed -n 4p FILE | tr -d '\n' | sha256sum` is what line 5 calls `previous`,
+So it can be verified without this program: `sed -n 4p FILE | tr -d '\n' | sha256sum` is line 5's `previous`,
 and the same after `sed 's/"hash":"[0-9a-f]*",//'` is line 4's `hash`.
 
 The chain reveals lines that were altered, removed, inserted or reordered. It cannot reveal that whole lines are missing
-at its end, nor that somebody with write access rewrote the whole file: against that, note the head, which is the last
+at its end, nor that someone with write access rewrote the whole file: against that, note the head, which is the last
 line's `hash`, where the file's writers cannot reach it, and compare.
 """
 
@@ -149,7 +149,7 @@ def to_line(entry: Entry) -> bytes:
 
 
 def read(line: bytes) -> Entry:
-    """Parse a line without verifying its hash. Raises ValueError saying why it is no entry."""
+    """Parse a line without verifying its hash. Raises ValueError naming what is wrong with it."""
     try:
         return Entry.model_validate_json(line)
     except ValidationError as error:
@@ -251,13 +251,13 @@ def verify(lines: Iterable[bytes], each: Callable[[Entry], None], head: str | No
 
 
 _HALF = (
-    "half written, as a power cut leaves it, not altered: what it announced was not sent; the hospital's next message "
-    "moves it into a file of its own. Cut short by hand it looks the same: compare the head with one noted elsewhere"
+    "half written by a power cut, not altered: its message was not sent; the hospital's next message moves it into "
+    "another file. A line cut short by hand is no different: compare the head with one noted elsewhere"
 )
 
 
 def _read_link(line: bytes, each: Callable[[Entry], None]) -> tuple[Link, str | None]:
-    """A line's place in the chain, and the line's own problem if it has one."""
+    """A line's place in the chain, and the line's problem, if any."""
     text = line.removesuffix(b"\n")
     try:
         entry = read(text)

@@ -46,7 +46,7 @@ def partition(
         sites: `by-hospital`, each hospital as it is, however small; or the number N of artificial sites, `site1` to
             `siteN`.
         skew: heterogeneity of artificial sites. None: sizes differ by at most one patient.
-            `dirichlet:ALPHA`: each stratum's patients are shared out by its own sample of Dirichlet(ALPHA) over the
+            `dirichlet:ALPHA`: each stratum's patients are shared out by a separate sample of Dirichlet(ALPHA) over the
             sites (Hsu et al., Measuring the effects of non-identical data distribution, 2019); the smaller ALPHA, the
             more heterogeneous. Strata are the patients with a lesion and those without, by `lesion_of`; if it does
             not hold both kinds, the patients' classes; if the layout names none, all patients are one stratum and
@@ -55,20 +55,20 @@ def partition(
         seed: determines the result together with the patients' names; the order of cases does not matter.
         least: an artificial site with fewer patients gets more, sampled one by one from the then largest site.
         lesion_of: by patient, whether there is a lesion, which a cohort does not know before its masks are read.
-            Patients that are not in it are a stratum of their own.
+            Patients that are not in it are another stratum.
 
     Raises ConfigError for an invalid `sites` or `skew`; DataError where the cohort has too few patients,
     fewer than two hospitals, patients of unknown hospitals, or a hospital whose name cannot be shown.
     """
     if sites == BY_HOSPITAL:
         if skew is not None:
-            raise ConfigError(f"--skew {skew}: hospitals are as they are; leave it out or give --sites a number")
+            raise ConfigError(f"--skew {skew}: hospitals keep their patients; leave it out or give --sites a number")
         return _by_hospital(cohort)
     number = _number_of(sites)
     if number * least > len(cohort.patients):
         raise DataError(
             f"--sites {number}: {number} sites of at least {least} patients need {number * least}, and {cohort.root} "
-            f"has {len(cohort.patients)}; ask for fewer sites or add patients"
+            f"has {len(cohort.patients)}; give fewer sites or add patients"
         )
     rng = np.random.default_rng(seed)
     alpha = _alpha_of(skew)
@@ -171,7 +171,7 @@ def _fets_shares(number: int) -> npt.NDArray[np.float64]:
     """(number,) shares of all patients, distributed like `FETS_SIZES`, largest first.
 
     The i-th share is that of the i-th N-th of the 23 institutions, in order of size: the increase of their Lorenz
-    curve over it. With 23 sites these are the institutions' own shares; with fewer, neighbours in size are pooled,
+    curve over it. With 23 sites these are the institutions' shares; with fewer, neighbours in size are pooled,
     and the sites are nearly as uneven as the institutions.
     """
     institutions = len(FETS_SIZES)

@@ -96,8 +96,8 @@ def validate_privacy(config: RunConfig, rounds: int) -> None:
         )
     if privacy.where == "site" and privacy.epsilon is None:
         raise ConfigError(
-            "federation.privacy.epsilon: a site that adds the noise itself needs a budget to stop at, as it cannot "
-            "trust the server to stop asking; set one"
+            "federation.privacy.epsilon: a site that adds the noise itself needs a budget, as it does not trust the "
+            "server to stop; set one"
         )
     terms = Terms.of(privacy, rounds)
     if privacy.epsilon is not None and terms.spent(rounds) > privacy.epsilon:
@@ -117,23 +117,23 @@ def withholds_scores(config: RunConfig) -> bool:
 
 
 def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
-    """Raises FederationError, saying what is missing, for a federation that offers less than a hospital demands.
+    """Raises FederationError, naming what is missing, for a federation that offers less than a hospital demands.
 
     Args:
         rounds: planned, over all stages.
         spent: mu^2 of what the hospital has released to others (`spent_before`); it counts where no server is trusted.
     """
     if not offered.on:
-        raise FederationError("federation.privacy: is off, and site.json asks for it; the federation must set it")
+        raise FederationError("federation.privacy: is off, and site.json demands it; the federation must set it")
     if demanded.where == "site" and offered.where != "site":
-        raise FederationError("federation.privacy.where: is server, and site.json trusts none; it must be site")
+        raise FederationError("federation.privacy.where: is server, and site.json demands site; it must be site")
     terms = Terms.of(offered, rounds)
     mu = math.sqrt(rounds / terms.noise_multiplier**2 + (spent if offered.where == "site" else 0.0))
     epsilon = epsilon_at(mu, demanded.delta)
     if epsilon > demanded.epsilon:
         raise FederationError(
-            f"federation.privacy: would bring what this site has spent to an epsilon of {epsilon:.3g} at "
-            f"{demanded.delta:g}, and site.json allows {demanded.epsilon:g}; the federation must take less"
+            f"federation.privacy: would raise this site's epsilon to {epsilon:.3g} at {demanded.delta:g}, more than "
+            f"the {demanded.epsilon:g} of site.json; the federation must take less"
         )
 
 
@@ -167,7 +167,7 @@ def private_mean(
     terms: Terms,
     entropy: Entropy = os.urandom,
 ) -> Weights:
-    """The server's mean of a round, and all that anybody else sees of the round.
+    """The server's mean of a round, all that others see of the round.
 
         w_sent + sum_i p_i clip(w_i - w_sent, S) + N(0, (z S max_i p_i)^2)
 
@@ -199,12 +199,12 @@ class Releases:
 
     A second release of a round would be catastrophic with the same noise, as the difference of both has none, and would
     spend another round's budget with new noise. So a release is stored before it leaves, and a repeated round, as after
-    a kill, is answered by the stored one, whatever the sites answer the second time.
+    a kill, is answered by the stored one, even if the sites answer differently.
     """
 
     folder: Path
     terms: Terms | None
-    """None if each release is private by itself and must only not be made twice."""
+    """None if each release is private already and must only not be repeated."""
     shares: Mapping[str, float]
     """By site, its share of the mean; empty at a site."""
     rounds: list[int]
@@ -227,7 +227,7 @@ class Releases:
         ledger = _read(file)
         if ledger["terms"] != (terms and asdict(terms)):
             raise FederationError(
-                f"{file}: was started under other terms of federation.privacy; take them again, or another run name"
+                f"{file}: was started under other terms of federation.privacy; restore them, or choose another run name"
             )
         return cls(folder, terms, ledger["shares"], ledger["rounds"], ledger["digests"])
 
@@ -242,9 +242,7 @@ class Releases:
         try:
             verify_file(file, self.digests.get(file.name))
         except Damaged as damage:
-            raise FederationError(
-                f"{damage}, and no round is released twice; start again under another run name"
-            ) from None
+            raise FederationError(f"{damage}, and no round is released twice; choose another run name") from None
         return load_file(file)
 
     def once(self, round: int, make: Callable[[], Released]) -> Released:
@@ -318,7 +316,7 @@ def _read(file: Path) -> dict[str, Any]:
         return read_sealed(file)
     except Damaged as damage:
         raise FederationError(
-            f"{damage}, and without it the releases are unknown; put it back, or take another run name"
+            f"{damage}, and without it the releases are unknown; restore it, or choose another run name"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What a federation's two ends exchange, and the checks of what the other end sends.
+"""The messages between a federation's two ends, and the checks of what the other end sends.
 
     type          the server sends              a site replies
     PREFLIGHT     instruction                   a `SiteInfo`: counts as numbers, the rest as an array
@@ -35,11 +35,11 @@ EXAMPLES = "num-examples"
 """Name of the number by which an update counts, as Flower's strategies expect it."""
 
 SITE_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
-    DataError: (1001, "the site's data do not pass its own checks"),
+    DataError: (1001, "the site's data do not pass its checks"),
     ConfigError: (1002, "the site rejects the config"),
     FederationError: (1003, "the message breaks what was agreed on"),
     TrainingDiverged: (1004, "a loss became infinite at the site"),
-    RunError: (1005, "the site cannot read its own state"),
+    RunError: (1005, "the site cannot read its state"),
     GansegError: (1006, "the site cannot write"),
 }
 """Code and text that the server gets for each kind of error. The text of an exception never leaves the site: it may
@@ -56,7 +56,7 @@ Layout = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 
 
 def kind_of(message_type: str) -> str:
-    """What a site's manifest calls messages of this type."""
+    """The kind, in a site's manifest, of messages of this type."""
     return message_type.rpartition(".")[2]
 
 
@@ -71,7 +71,7 @@ def check_arrays(arrays: Mapping[str, npt.NDArray[Any]], expected: Layout, agree
     Names that are not expected are counted and not repeated: the other end chose them, and they could carry data.
 
     Args:
-        agreed: what both ends must have the same of, for the message.
+        agreed: what must be equal at both ends, for the message.
     """
     remedy = f"both ends must run the same {agreed}"
     missing, unknown = expected.keys() - arrays.keys(), arrays.keys() - expected.keys()
@@ -99,7 +99,7 @@ class RoundInstruction:
     until: Number
     """Epoch of the stage before which it ends."""
     best: bool = False
-    """Whether the weights of the round before were the stage's best so far: a site then remembers its own networks of
+    """Whether the weights of the round before were the stage's best so far: a site then remembers its networks of
     that round."""
     config: str = ""
     """The run's resolved config, as JSON."""

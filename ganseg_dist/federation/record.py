@@ -80,7 +80,7 @@ class FederationRecord(Record):
 
     @property
     def epochs_done(self) -> tuple[int, ...]:
-        """Epochs by the end of each round, over all stages: the steps of the run's own curves."""
+        """Epochs by the end of each round, over all stages: the steps of the run's curves."""
         return tuple(accumulate(record.until - record.first for record in self.rounds))
 
     def of_site(self, name: str) -> dict[int, SiteRound]:

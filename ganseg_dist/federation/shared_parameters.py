@@ -57,14 +57,14 @@ class SharedParameters:
         local = local_networks(system, config)
         trained = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
         norms_stay = config.federation.norm_layers == "local"
-        own_norms = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
+        norm_parameters = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
         shapes: dict[str, tuple[int, ...]] = {}
         personalised = set()
         for name, tensor in _tensors(state).items():
             network = name.split(".")[1]
             if network not in trained or network in local:
                 continue
-            if name.split(".", 2)[2] in own_norms.get(network, ()):
+            if name.split(".", 2)[2] in norm_parameters.get(network, ()):
                 continue
             shapes[name] = tuple(tensor.shape)
             if network in config.federation.personalised:
@@ -94,7 +94,7 @@ class SharedParameters:
         """Overwrite a state's tensors by these arrays.
 
         Args:
-            mix: set personalised tensors to the mean of the array and the state's own value.
+            mix: set personalised tensors to the mean of the array and the state's value.
         """
         tensors = _tensors(state)
         with torch.no_grad():

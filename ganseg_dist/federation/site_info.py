@@ -1,4 +1,4 @@
-"""A site's record of itself when it joins: all that a server knows of it besides its updates."""
+"""A site's record when it joins: all that a server knows of it besides its updates."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SiteInfo:
         """Raises ValueError for a region that consists of none of its labels."""
         unknown = [region for region in self.regions if region not in self.labels.regions]
         if unknown:
-            raise ValueError(f"regions: {unknown[0]} is made up of no labels")
+            raise ValueError(f"regions: {unknown[0]} consists of no labels")
 
     def counts(self) -> dict[str, int]:
         """The fields sent as numbers, which the site's manifest shows."""

@@ -1,4 +1,4 @@
-"""How a federation's server makes one model of the sites' models: what a strategy declares and does.
+"""The interface of strategies, by which a federation's server makes one model of the sites' models.
 
 A strategy is one file: a module of `federation/strategies` with its class as STRATEGY or, in an installed package, a
 class that an entry point of the group `ganseg.strategies` names. Configs load these files, so they import flwr and
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class StageState:
-    """What a strategy keeps from round to round of a stage; checkpoints hold it."""
+    """A strategy's state over the rounds of a stage; checkpoints hold it."""
 
     rounds: int = 0
     """Aggregated so far."""
@@ -47,7 +47,7 @@ class Strategy(Frozen):
 
     @property
     def details(self) -> str:
-        """Hyperparameters in words, for cards and reports; empty without any."""
+        """Hyperparameters as text, for cards and reports; empty without any."""
         return ", ".join(f"{name} {value}" for name, value in self)
 
     def least_answers(self) -> int:

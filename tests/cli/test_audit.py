@@ -140,7 +140,7 @@ def test_audit_distinguishes_half_written_line_from_altered_line(ganseg, manifes
     manifest.write_bytes(manifest.read_bytes()[:-30])
     result = ganseg("audit", manifest)
     assert result.code == 1
-    assert result.out.startswith("error: line 6: half written, as a power cut leaves it, not altered")
+    assert result.out.startswith("error: line 6: half written by a power cut, not altered")
     manifest.write_bytes(b'{"bytes":')
     result = ganseg("audit", manifest)
     assert result.code == 1

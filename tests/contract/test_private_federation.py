@@ -92,7 +92,7 @@ def test_site_rejects_federation_with_weaker_privacy(phantom, monkeypatch):
     with pytest.raises(FederationError, match="0 of 2 required sites joined"):
         simulated(phantom, config, "d", "2")
     logged = (training_run("d").folder / "sites" / "site1" / "site.log").read_text()
-    assert "site.json trusts none" in logged
+    assert "site.json demands site" in logged
 
 
 def test_federation_with_patient_privacy_adds_no_server_noise(phantom):

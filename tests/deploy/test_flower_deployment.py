@@ -177,7 +177,7 @@ def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
     file.write_text(json.dumps(json.loads(good) | {"minimum_patients": 1000}))
     try:
         run = deployment.train("refused", **{"federation.deadline_seconds": 60})
-        run.wait_for("takes no part: the site's data do not pass its own checks", seconds=ANSWERED)
+        run.wait_for("takes no part: the site's data do not pass its checks", seconds=ANSWERED)
         run.wait_for("error: federation: ", seconds=ANSWERED)
         assert run.process.wait(STARTED) != 0
     finally:

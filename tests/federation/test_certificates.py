@@ -74,7 +74,7 @@ def test_make_certificates_without_host_creates_node_key_pair_only(tmp_path):
 def test_certificates_rejects_existing_key_and_changes_no_file(certificates_folder):
     before = {file.name: file.read_bytes() for file in certificates_folder.iterdir()}
     again = run_command("certificates", certificates_folder, "--node", "west", "--node", "north")
-    assert_error(again, 2, certificates_folder / "north.key", "is there already")
+    assert_error(again, 2, certificates_folder / "north.key", "exists and is not replaced")
     assert {file.name: file.read_bytes() for file in certificates_folder.iterdir()} == before
 
 

@@ -213,5 +213,5 @@ def test_partition_rejects_unknown_skew(skew):
 def test_partition_by_hospital_rejects_skew():
     cohort = cohort_of(case("a", site="York"), case("b", site="Bath"))
     assert partition_error(ConfigError, cohort, "by-hospital", "fets").startswith(
-        "--skew fets: hospitals are as they are"
+        "--skew fets: hospitals keep their patients"
     )

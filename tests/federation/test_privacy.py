@@ -267,7 +267,7 @@ def test_check_privacy_demand_rejects_weaker_offer():
     for offered, message in (
         (PrivacyConfig(), "is off"),
         (PrivacyConfig(epsilon=1.0), "where: is server"),
-        (PrivacyConfig(epsilon=4.1, where="site"), "epsilon of 4.1 at 1e-05"),
+        (PrivacyConfig(epsilon=4.1, where="site"), "epsilon to 4.1 at 1e-05"),
         (PrivacyConfig(epsilon=4.0, delta=1e-3, where="site"), "site.json allows 4"),
     ):
         with pytest.raises(FederationError, match=message):
@@ -285,7 +285,7 @@ def test_check_privacy_demand_counts_earlier_federations(tmp_path):
     together = epsilon_of(2.0, 7, 1e-5)
     now = PrivacyConfig(epsilon=100.0, noise_multiplier=1.0, where="site")
     check_privacy_demand(PrivacyDemand(epsilon=together * 1.001), now, 1, spent)
-    with pytest.raises(FederationError, match="would bring what this site has spent"):
+    with pytest.raises(FederationError, match="would raise this site's epsilon"):
         check_privacy_demand(PrivacyDemand(epsilon=together * 0.999), now, 1, spent)
 
 
@@ -343,7 +343,7 @@ def test_releases_raise_for_missing_ledger(tmp_path, rounds, place):
     if place == "link":
         (tmp_path / "ledger.json").symlink_to("nowhere")
     for opened in (lambda: Releases.open(tmp_path, terms()), lambda: spent_before([tmp_path])):
-        with pytest.raises(FederationError, match=r"ledger\.json: is missing, and without it nobody knows"):
+        with pytest.raises(FederationError, match=r"ledger\.json: is missing, and without it the releases are unknown"):
             opened()
 
 

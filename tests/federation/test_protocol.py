@@ -69,7 +69,7 @@ def test_scores_round_trip_with_examples():
 
 
 def test_describe_error_hides_text_of_error():
-    assert describe_error(DataError("/home/patients/Novak")) == (1001, "the site's data do not pass its own checks")
+    assert describe_error(DataError("/home/patients/Novak")) == (1001, "the site's data do not pass its checks")
     assert describe_error(ConfigError("no"))[0] == protocol.CONFIG_REJECTED
     assert describe_error(ZeroDivisionError()) == (1000, "the site failed; its log has the reason")
     assert all(code in protocol.SITE_ERROR_CODES for code, _ in protocol.SITE_ERRORS.values())

@@ -75,7 +75,7 @@ def test_agree_is_idempotent():
         ({"data.modalities": ["t1", "flair"]}, site("b", ("t1", "t2")), "b: has no flair, which data.modalities names"),
         ({"data.regions": ["wt", "et"]}, site("b", regions=("wt",)), "b: has no et, which data.regions names"),
         ({}, site("b", ("swi",)), "b: has swi and no t2, which 2 of 3 sites have"),
-        ({}, site("b", regions=()), "b: has no masks, which ganet_seg_debug learns from"),
+        ({}, site("b", regions=()), "b: has no masks, which ganet_seg_debug trains on"),
         ({}, site("b", ()), "b: has nothing and no t2"),
     ],
 )

@@ -54,9 +54,9 @@ def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
         *info,
         "agreed on channels t1, t1ce, t2, flair; regions wt, tc, et",
         *info,
-        "asking 2 sites how their data are spread (fingerprints)",
+        "asking 2 sites for the fingerprints of their data",
         *(f"round {number} of 2: {line}" for number in (1, 2) for line in of_a_round),
-        "asking 2 sites to save their own models",
+        "asking 2 sites to save their models",
     ]
     assert run.finished
     assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")

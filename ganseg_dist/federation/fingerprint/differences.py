@@ -33,7 +33,7 @@ class Kind:
     """How differences of one kind of histogram are described and judged."""
 
     subject: str
-    """Noun phrase; {} stands for the channel or region."""
+    """Noun phrase; {} is the channel or region."""
     remedy: str
     allowed: float | None = None
     """The largest unremarkable distance on its scale; None: every distance is."""
@@ -74,7 +74,7 @@ class Difference:
     stands_out: bool
     """Whether the amount is above the allowed one."""
     description: str
-    """What differs, and the remedy, in words."""
+    """The difference and the remedy, as text."""
 
     def line(self) -> str:
         """The site and the description, for a terminal or a log."""
@@ -88,8 +88,8 @@ class Difference:
 def differences(sites: Mapping[str, Fingerprint]) -> list[Difference]:
     """Differences of every site from the other sites, by histogram; empty for fewer than two sites.
 
-    A site's amount is the lower median of its distances to the others. So a deviating site makes no other stand out,
-    however large it is, as long as most agree. Of two sites, or two halves, all stand out: the data do not show which
+    A site's amount is the lower median of its distances to the others. So a deviating site of any size makes no other
+    stand out, as long as most agree. Of two sites, or two halves, all stand out: the data do not show which
     deviates.
     """
     axes = next(iter(sites.values())).axes if sites else {}
@@ -147,7 +147,7 @@ def _groups(axis: Axis, points: Points) -> npt.NDArray[np.float64]:
 
 
 def subject(name: str) -> str:
-    """A histogram's subject in words, such as `channel flair as exported`."""
+    """A histogram's subject as text, such as `channel flair as exported`."""
     first, _, item = name.partition("/")
     return KINDS[first].subject.format(item)
 

@@ -92,7 +92,7 @@ class Axis:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Each bin in words."""
+        """Text of each bin."""
         if self.scale is None:
             return self.apart
         edges = [self.scale.first + self.scale.width * index for index in range(self.scale.inner + 1)]

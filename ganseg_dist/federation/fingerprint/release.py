@@ -1,4 +1,4 @@
-"""A site's one release of its fingerprint: what leaves it once is all that ever leaves it."""
+"""A site's only release of its fingerprint; later requests get the same one."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class MultiKrum(FlowerStrategy):
         return 2 * self.suspected_sites + 3
 
     def options(self, answers: int) -> dict[str, Any]:
-        """f, and how many to average: with only one, the model would learn nothing of the other hospitals."""
+        """f, and how many to average: with only one, the model would ignore the other hospitals."""
         left = max(1, answers - self.suspected_sites)
         return {"num_malicious_nodes": self.suspected_sites, "num_nodes_to_select": left}
 

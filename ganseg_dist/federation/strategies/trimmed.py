@@ -18,7 +18,7 @@ class TrimmedMean(FlowerStrategy):
     year = 2018
 
     trimmed_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
-    """Share of the sites that trimmed leaves out at either end, for every weight by itself."""
+    """Share of the sites that trimmed leaves out at either end, separately for every weight."""
 
     @property
     def details(self) -> str:
