@@ -132,8 +132,8 @@ def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds
     epsilon = epsilon_at(mu, demanded.delta)
     if epsilon > demanded.epsilon:
         raise FederationError(
-            f"federation.privacy: would raise this site's epsilon to {epsilon:.3g} at {demanded.delta:g}, more than "
-            f"the {demanded.epsilon:g} of site.json; the federation must take less"
+            f"federation.privacy: would raise this site's epsilon to {epsilon:.3g} at {demanded.delta:g}, and "
+            f"site.json allows {demanded.epsilon:g}; the federation must take less"
         )
 
 
