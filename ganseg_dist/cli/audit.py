@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -90,7 +91,6 @@ def audit(
 
 def _verify_manifest(file: Path, summary: Summary, head: str | None) -> Verdict:
     """Verify the file, adding entries to summary. Raises ConfigError for no manifest, or a --head that is no hash."""
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.manifest import Fault, verify
     from ganseg_dist.files import open_regular
 
@@ -163,9 +163,8 @@ class Summary:
         for kinds in self.sent.values():
             for kind, sent in kinds.items():
                 messages[kind] += sent.messages
-                for tensor, count in sent.tensors.items():
-                    network, name = _network_and_name(tensor)
-                    tensors[network][name] += count
+                for network, counts in _by_network(sent.tensors).items():
+                    tensors[network].update(counts)
         all_sent = [sent for kinds in self.sent.values() for sent in kinds.values()]
         return {
             "messages": dict(messages),
@@ -190,12 +189,8 @@ class Summary:
                 if kind in kinds:
                     sent = kinds[kind]
                     description = "; ".join(_describe_messages(kind, sent, verbose=verbose)) or "nothing in it"
-                    rows.append(
-                        (
-                            f"{step} ({_describe_rounds(sent.rounds)})",
-                            f"{counted(sent.messages, 'message')}: {description}",
-                        )
-                    )
+                    label = f"{step} ({_describe_rounds(sent.rounds)})"
+                    rows.append((label, f"{counted(sent.messages, 'message')}: {description}"))
         return [*rows, ("time", f"{self.first} to {self.last}"), ("bytes in tensors", f"{self.bytes:,}")]
 
 
@@ -206,10 +201,7 @@ def _describe_messages(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]
         if names:
             listed = f" ({', '.join(sorted(names))})" if verbose or len(names) <= MOST_NAMED else ""
             yield f"{counted(len(names), noun, nouns)}{listed}"
-    networks: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for tensor, count in sent.tensors.items():
-        network, name = _network_and_name(tensor)
-        networks[network][name] = count
+    networks = _by_network(sent.tensors)
     other_tensors = networks.pop(NO_NETWORK, Counter())
     if kind == "preflight" and other_tensors.pop(DESCRIPTION, 0):
         yield "names of the site, its channels, regions and classes"
@@ -232,10 +224,14 @@ def _describe_tensors(counts: Counter[str], noun: str, *, verbose: bool) -> str:
     return ", ".join(parts)
 
 
-def _network_and_name(tensor: str) -> tuple[str, str]:
-    """Split a name: `networks.segmenter.encoder.0.weight` is `encoder.0.weight` of `networks.segmenter`."""
-    parts = tensor.split(".", maxsplit=2)
-    return (f"{parts[0]}.{parts[1]}", parts[2]) if len(parts) == 3 else (NO_NETWORK, tensor)
+def _by_network(tensors: Counter[str]) -> dict[str, Counter[str]]:
+    """Split names: `networks.segmenter.encoder.0.weight` is `encoder.0.weight` of `networks.segmenter`."""
+    networks: dict[str, Counter[str]] = {}
+    for tensor, count in tensors.items():
+        parts = tensor.split(".", maxsplit=2)
+        network, name = (f"{parts[0]}.{parts[1]}", parts[2]) if len(parts) == 3 else (NO_NETWORK, tensor)
+        networks.setdefault(network, Counter())[name] = count
+    return networks
 
 
 def _describe_rounds(rounds: set[int]) -> str:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LABELS, LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.options import GPU, LABELS, LAYOUT, RUN
+from ganseg_dist.errors import ConfigError
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
 
 
 def calibrate(
-    run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
+    run: str = RUN,
     data: Path | None = typer.Option(
         None, metavar="DATA", help="The cohort it was trained on, where that has moved; the run knows where it was."
     ),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
-    gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
+    gpu: bool = GPU,
     from_sweep: str | None = typer.Option(
         None,
         metavar="SWEEP",
@@ -33,9 +34,8 @@ def calibrate(
     Each region's probability threshold by Dice, and the threshold that calls a slice abnormal by Youden's J.
     They are stored in the model: evaluate, predict and export use them from then on.
     """
-    from ganseg_dist.cli.models import segmenting_run, validation_cases
+    from ganseg_dist.cli.models import segmenting_run, validation_cases, warn_of_few
     from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.evaluation.calibration import calibrate as choose
     from ganseg_dist.inference.model_folder import write_thresholds
     from ganseg_dist.inference.predictor import Predictor
@@ -69,11 +69,11 @@ def calibrate(
         )
     if thresholds.realism is not None:
         show.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")
-    _warn_of_few(thresholds.calibrated_on)
+    warn_of_few(thresholds.calibrated_on)
 
 
 def _apply_sweep(run: Run, sweep: str) -> None:
-    """Write a sweep's best thresholds into the model."""
+    from ganseg_dist.cli.models import warn_of_few
     from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
     from ganseg_dist.studies.sweeps.publish import best_thresholds
     from ganseg_dist.studies.sweeps.thresholds import with_thresholds
@@ -82,11 +82,4 @@ def _apply_sweep(run: Run, sweep: str) -> None:
     write_thresholds(run.model, with_thresholds(read_thresholds(run.model), values, patients))
     for name, value in values.items():
         show.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")
-    _warn_of_few(patients)
-
-
-def _warn_of_few(patients: int) -> None:
-    from ganseg_dist.metrics.threshold import few_patients_warning
-
-    if (warning := few_patients_warning(patients)) is not None:
-        show.warn(f"thresholds: {warning}")
+    warn_of_few(patients)

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.errors import ConfigError
 
 
 def certificates(
@@ -27,7 +28,6 @@ def certificates(
     In earnest each hospital makes its own pair, and only NODE.pub leaves it:
     [bold]ganseg certificates keys --node a[/bold]
     """
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.certificates import make_certificates
 
     if not hosts and not nodes:

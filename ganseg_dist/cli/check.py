@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.options import DATA_HELP, LABELS, LAYOUT, SET_HELP, recipe_config
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MANY = 10
 
 def check(
     data: Path = typer.Argument(metavar="DATA", help=DATA_HELP),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
     recipe: str | None = typer.Option(
         None,
@@ -43,17 +44,14 @@ def check(
 
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
-    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.planning.mapper import map_here
     from ganseg_dist.planning.plan import plan_findings
     from ganseg_dist.planning.preflight import preflight
-    from ganseg_dist.systems import recipe as named
 
     if assignments and recipe is None:
         raise ConfigError("--set: is of a recipe; give --recipe too")
-    config = None if recipe is None else override(named(recipe), parse_assignments(assignments))
+    config = None if recipe is None else recipe_config(recipe, assignments)
     mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout, labels)
     with nullcontext() if local else cluster_with_shared_paths(data), show.bar("Checking") as advance:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.models import cases_of_part, read_slices
+from ganseg_dist.cli.models import cases_of_part, each_scan, read_slices, warn_of_few
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.clusters import clustered_channel, elbow
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.preprocess import prepare_scan
-from ganseg_dist.data.scan import load_scan
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import DataError
 from ganseg_dist.evaluation.classification import classify, classify_prepared, save_classification
 from ganseg_dist.evaluation.results import ClassSummary, ImageRow, write_images
@@ -81,18 +81,11 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
     _check_table(out / "classes.csv")
     classes = predictor.config.data.classes or ()
     rows: list[ImageRow] = []
-    problems = []
-    with show.bar(f"Classifying {len(cases)} case(s)") as advance:
-        for index, case in enumerate(cases):
-            try:
-                scan = load_scan(case, predictor.modalities, with_mask=False)
-                for warning in scan.warnings:
-                    show.warn(f"{case.id}: {warning}")
-                prepared = prepare_scan(scan, predictor.config.data, ())
-                rows += classify_prepared(predictor, case, prepared)
-            except DataError as error:
-                problems.append(str(error))
-            advance(index + 1, len(cases))
+
+    def classify_scan(case: Case, scan: Scan) -> None:
+        rows.extend(classify_prepared(predictor, case, prepare_scan(scan, predictor.config.data, ())))
+
+    problems = each_scan("Classifying", cases, predictor.modalities, classify_scan)
     if rows:
         write_images(out / "classes.csv", rows, classes)
         for row in rows[:LINES_SHOWN]:
@@ -114,8 +107,6 @@ def _check_table(file: Path) -> None:
 
 
 def _print(run: Run, part: str, summary: ClassSummary) -> None:
-    from ganseg_dist.metrics.threshold import few_patients_warning
-
     scores = summary.scores
     header = ["class", "images", "precision", "recall", "F1"]
     measures = ("precision", "recall", "f1")
@@ -135,5 +126,4 @@ def _print(run: Run, part: str, summary: ClassSummary) -> None:
             f"at the threshold of {point.validated_specificity:.0%} specificity on validation patients: "
             f"sensitivity {show.interval(point.sensitivity)}, specificity {show.interval(point.specificity)}"
         )
-        if (warning := few_patients_warning(point.calibrated_on)) is not None:
-            show.warn(f"threshold: {warning}")
+        warn_of_few(point.calibrated_on, "threshold")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LABELS, LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.options import GPU, LABELS, LAYOUT, RUN
 from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
+    run: str = RUN,
     data: Path = typer.Option(..., metavar="DATA", help="The cohort it was trained on; with --part all, another one."),
     part: str = typer.Option(
         "test", metavar="PART", help="Patients to score: test, validation, or all of another cohort."
@@ -31,9 +32,9 @@ def evaluate(
         help="Another run to score on the same cases; repeatable. The plain U-Net trained on the same split, "
         "if there is one, is found by itself.",
     ),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
-    gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
+    gpu: bool = GPU,
 ) -> None:
     """Score a run on held-out patients, beside baselines.
 
@@ -43,15 +44,13 @@ def evaluate(
     Replaces RUN/evaluation/PART: cases.csv, summary.json, thresholds.csv and a gallery for ganseg report.
     """
     from ganseg_dist.cli.classes import evaluate_classes
-    from ganseg_dist.cli.models import cases_of_part, check_no_leak, finished_run, stated_labels
+    from ganseg_dist.cli.models import cases_of_part, check_no_leak, finished_run, stated_labels, warn_of_few
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.evaluation.arms import Arm, FlairThreshold, ModelArm
     from ganseg_dist.evaluation.segmentation import evaluate as score
     from ganseg_dist.evaluation.segmentation import save_evaluation
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.metrics.threshold import few_patients_warning
     from ganseg_dist.report.section import section_of
     from ganseg_dist.tracking.results import log_evaluation
 
@@ -88,8 +87,8 @@ def evaluate(
             f"note: {trained.name} is at its default thresholds; choose them first with: "
             f"ganseg calibrate {trained.name}"
         )
-    elif (warning := few_patients_warning(predictor.thresholds.calibrated_on)) is not None:
-        show.warn(f"thresholds: {warning}")
+    else:
+        warn_of_few(predictor.thresholds.calibrated_on)
     summary = save_evaluation(trained.evaluation(part), result, predictor)
     log_evaluation(trained, part, summary.rows[0].scores)
     _print(summary, section_of(trained.config()))
@@ -99,7 +98,6 @@ def evaluate(
 def _segmenter(reference: str, run: Run) -> Run:
     """The finished run to compare with. Raises ConfigError for a classifier, which has no Dice to compare."""
     from ganseg_dist.cli.models import finished_run
-    from ganseg_dist.errors import ConfigError
 
     other = finished_run(reference)
     if other.config().system.task == "classification":
@@ -111,7 +109,6 @@ def _segmenter(reference: str, run: Run) -> Run:
 
 def _check_not_folds(reference: str) -> None:
     """Raises RunError for folds, which together have no held-out patient."""
-    from ganseg_dist.errors import RunError
     from ganseg_dist.studies.experiments.splits import check_folds_finished
     from ganseg_dist.studies.study import find_study
 
@@ -126,7 +123,6 @@ def _check_not_folds(reference: str) -> None:
 
 def _plain_arms(run: Run) -> list[Run]:
     """The newest finished plain U-Net run of the same config, data and split, if there is one."""
-    from ganseg_dist.errors import RunError
     from ganseg_dist.runs import all_runs
 
     if not run.config().system.synthesises:
@@ -146,7 +142,6 @@ def _plain_arms(run: Run) -> list[Run]:
 
 
 def _controlled(run: Run) -> RunConfig:
-    """The config of the run's control arm."""
     config = run.config()
     return config.model_copy(update={"system": config.system.control()})
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.options import DATA, LABELS, LAYOUT, RECIPE, RUN, SETTINGS, expanded, paragraphs, recipe_config
 from ganseg_dist.cli.publish import cohort_title, ending, publish
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
+from ganseg_dist.errors import ConfigError
 
 if TYPE_CHECKING:
     from ganseg_dist.config import RunConfig
@@ -22,34 +24,38 @@ if TYPE_CHECKING:
 
 experiment = typer.Typer(no_args_is_help=True, help="Repeat an experiment of the papers: many runs, one table.")
 
-RECIPE = typer.Argument(metavar="RECIPE", help="As ganseg recipes lists them.")
-DATA = typer.Option(..., metavar="DATA", help=DATA_HELP)
-NAME = typer.Option(
-    None, metavar="NAME", help="Name of the experiment; made of its kind, recipe and data if not given."
-)
-SETTINGS = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP)
-LAYOUT = typer.Option(None, metavar="NAME", help=LAYOUT_HELP)
 LOCAL = typer.Option(False, "--local", help="One trial after the other in this process, without Ray.")
 SEEDS = typer.Option(1, min=1, metavar="N", help="Runs of each row, each with its own seed.")
-ARMS = typer.Option("real,classical,gan,both", metavar="ARMS", help="What is compared: real, classical, gan, both.")
-RUN = typer.Argument(metavar="RUN", help=RUN_HELP)
 TRAINED_ON = typer.Option(..., metavar="DATA", help="The cohort it was trained on; its test patients are scored.")
 RUN_EXPERIMENT = typer.Option(
     None, metavar="NAME", help="Name of the experiment; made of its kind and the run if not given."
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Of every experiment that trains."""
+
+    run_name: str | None = typer.Option(
+        None, metavar="NAME", help="Name of the experiment; made of its kind, recipe and data if not given."
+    )
+    assignments: list[str] = SETTINGS
+    layout: str | None = LAYOUT
+    labels: str | None = LABELS
+    local: bool = LOCAL
+
+
+@expanded
 def fractions(
     recipe: str = RECIPE,
     data: Path = DATA,
     fractions: str = typer.Option("10,25,50,100", metavar="PERCENT", help="Percentages of the training patients."),
-    arms: str = ARMS,
+    arms: str = typer.Option(
+        "real,classical,gan,both", metavar="ARMS", help="What is compared: real, classical, gan, both."
+    ),
     seeds: int = SEEDS,
-    run_name: str | None = NAME,
-    assignments: list[str] = SETTINGS,
-    layout: str | None = LAYOUT,
-    labels: str | None = LABELS,
-    local: bool = LOCAL,
+    *,
+    options: Options,
 ) -> None:
     """How much data is enough: from a tenth of the training patients to all, with and without augmentation.
 
@@ -58,27 +64,23 @@ def fractions(
     """
     from ganseg_dist.studies.experiments.arms import image_arms
     from ganseg_dist.studies.experiments.splits import check_percentages, fraction_trials
-    from ganseg_dist.systems import recipe as named
 
     percentages, names = _whole_numbers("--fractions", fractions), _split_names(arms)
     check_percentages(percentages)
-    _run("fractions", recipe, data, layout, labels, run_name, assignments, local,
+    _run("fractions", recipe, data, options,
          lambda config, cohort, split: fraction_trials(
              config, split, percentages=percentages, arm_names=names, seeds=seeds
          ),
-         validate=lambda config: image_arms(names, config), x="percentage",
-         published=named(recipe).system.published.get("fractions"), published_by="percentage")  # fmt: skip
+         validate=lambda config: image_arms(names, config), x="percentage", published_by="percentage")  # fmt: skip
 
 
+@expanded
 def folds(
     recipe: str = RECIPE,
     data: Path = DATA,
     folds: int = typer.Option(5, metavar="K", help="Folds."),
-    run_name: str | None = NAME,
-    assignments: list[str] = SETTINGS,
-    layout: str | None = LAYOUT,
-    labels: str | None = LABELS,
-    local: bool = LOCAL,
+    *,
+    options: Options,
 ) -> None:
     """K-fold cross-validation by patient: everybody is tested once, by a model that never saw them.
 
@@ -88,59 +90,53 @@ def folds(
     from ganseg_dist.studies.experiments.table import SHARED_TRAINING
 
     check_folds(folds)
-    found = _run("folds", recipe, data, layout, labels, run_name, assignments, local,
+    found = _run("folds", recipe, data, options,
                  lambda config, cohort, split: fold_trials(config, cohort, folds=folds))  # fmt: skip
     show.err.print(f"note: {SHARED_TRAINING}")
     show.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
 
 
+@expanded
 def transfer(
     recipe: str = RECIPE,
     data: Path = DATA,
     arms: str = typer.Option("classical,both", metavar="ARMS", help="What is compared: real, classical, gan, both."),
-    run_name: str | None = NAME,
-    assignments: list[str] = SETTINGS,
-    layout: str | None = LAYOUT,
-    labels: str | None = LABELS,
-    local: bool = LOCAL,
+    *,
+    options: Options,
 ) -> None:
     """Leave one hospital out: train on the others, test on its patients."""
     from ganseg_dist.studies.experiments.arms import image_arms
     from ganseg_dist.studies.experiments.splits import transfer_trials
 
     names = _split_names(arms)
-    _run("transfer", recipe, data, layout, labels, run_name, assignments, local,
+    _run("transfer", recipe, data, options,
          lambda config, cohort, split: transfer_trials(config, cohort, arm_names=names),
          validate=lambda config: image_arms(names, config))  # fmt: skip
 
 
+@expanded
 def ablation(
     recipe: str = RECIPE,
     data: Path = DATA,
     seeds: int = SEEDS,
-    run_name: str | None = NAME,
-    assignments: list[str] = SETTINGS,
-    layout: str | None = LAYOUT,
-    labels: str | None = LABELS,
-    local: bool = LOCAL,
+    *,
+    options: Options,
 ) -> None:
     """Each loss term off in turn, the paper's printed reading, and the control without a GAN."""
     from ganseg_dist.studies.experiments.arms import ablation_trials, check_loss_terms
 
-    _run("ablation", recipe, data, layout, labels, run_name, assignments, local,
+    _run("ablation", recipe, data, options,
          lambda config, cohort, split: ablation_trials(config, split, seeds=seeds),
          validate=check_loss_terms)  # fmt: skip
 
 
+@expanded
 def augmentation(
     recipe: str = typer.Argument("gan_detector_small", metavar="[RECIPE]", help="A recipe of the GAN detector."),
     data: Path = DATA,
     seeds: int = typer.Option(3, min=1, metavar="N", help="Runs of each arm, each with its own seed."),
-    run_name: str | None = NAME,
-    assignments: list[str] = SETTINGS,
-    layout: str | None = LAYOUT,
-    labels: str | None = LABELS,
-    local: bool = LOCAL,
+    *,
+    options: Options,
 ) -> None:
     """What a detector gains by generated images: augmentation none, classical, by a GAN, and both.
 
@@ -149,20 +145,18 @@ def augmentation(
     """
     from ganseg_dist.studies.experiments.arms import AUGMENTATION_MEASURES, augmentation_trials, check_detector
 
-    _run("augmentation", recipe, data, layout, labels, run_name, assignments, local,
+    _run("augmentation", recipe, data, options,
          lambda config, cohort, split: augmentation_trials(config, cohort, split, seeds=seeds),
          validate=check_detector, measures=AUGMENTATION_MEASURES)  # fmt: skip
 
 
+@expanded
 def classifiers(
     recipe: str = typer.Argument("dl_gan_cnn_small", metavar="[RECIPE]", help="A recipe of DL-GAN-CNN."),
     data: Path = DATA,
     seeds: int = SEEDS,
-    run_name: str | None = NAME,
-    assignments: list[str] = SETTINGS,
-    layout: str | None = LAYOUT,
-    labels: str | None = LABELS,
-    local: bool = LOCAL,
+    *,
+    options: Options,
 ) -> None:
     """DL-GAN-CNN beside the plain CNN and a VGG16 from random weights.
 
@@ -171,12 +165,10 @@ def classifiers(
     """
     from ganseg_dist.studies.experiments.arms import check_baselines, classifier_trials
     from ganseg_dist.studies.experiments.measures import CLASSIFICATION
-    from ganseg_dist.systems import recipe as named
 
-    _run("classifiers", recipe, data, layout, labels, run_name, assignments, local,
+    _run("classifiers", recipe, data, options,
          lambda config, cohort, split: classifier_trials(config, split, seeds=seeds),
-         validate=check_baselines, measures=CLASSIFICATION,
-         published=named(recipe).system.published.get("classifiers"), published_by="arm")  # fmt: skip
+         validate=check_baselines, measures=CLASSIFICATION, published_by="arm")  # fmt: skip
 
 
 def robustness(
@@ -269,27 +261,23 @@ def _run(
     kind: str,
     recipe: str,
     data: Path,
-    layout: str | None,
-    labels: str | None,
-    run_name: str | None,
-    assignments: list[str],
-    local: bool,
+    options: Options,
     trials_of: Callable[[RunConfig, Cohort, Split], list[Trial]],
     *,
     validate: Callable[[RunConfig], object] = lambda config: None,
     x: str | None = None,
     measures: Sequence[Measure] | None = None,
-    published: Any = None,
     published_by: str = "",
 ) -> Study:
     """Check the cohort once, make the trials, run them, show the table.
 
     Args:
         validate: raises ConfigError for a config that the experiment does not support, before anything is read.
+        x: the label that a curve runs over; None: the figure has a row for each arm.
         measures: measures of the table; None: the usual ones of the system's task.
+        published_by: the label by which the paper's figures are listed.
     """
     from ganseg_dist.cli.remote_runs import fetch_runs, fetch_trials
-    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.planning.plan import check_plan, plan_training
@@ -300,15 +288,15 @@ def _run(
     from ganseg_dist.studies.experiments.run import run_experiment
     from ganseg_dist.studies.experiments.scoring import check_classes
     from ganseg_dist.studies.experiments.table import tabulate
-    from ganseg_dist.systems import recipe as named
 
-    config = override(named(recipe), parse_assignments(assignments))
+    layout, labels, local = options.layout, options.labels, options.local
+    config = recipe_config(recipe, options.assignments)
     validate(config)
 
     def trials_on(cohort: Cohort) -> list[Trial]:
         return trials_of(config, cohort, split_as_configured(cohort, config))
 
-    name = run_name or generated_name(kind, recipe, data.resolve().stem)
+    name = options.run_name or generated_name(kind, recipe, data.resolve().stem)
     fetch_runs(name, writing=True)
     trials_on(read_cohort(data, layout, labels))  # fails early on too few patients or sites, before images are checked
     request = TrainingRequest(config, data, layout, local=True, labels=labels)
@@ -323,8 +311,8 @@ def _run(
     fetch_trials(name, [trial.name for trial in trials])
     study, results, parent = run_experiment(name, kind, trials, data, layout, labels, local=local, bar=show.bar)
     with ending(parent):
-        shown_measures = measures or measures_of(plan.config)
-        rows = tabulate(results, shown_measures, published, published_by=published_by)
+        published = config.system.published.get(kind)
+        rows = tabulate(results, measures or measures_of(plan.config), published, published_by=published_by)
         title = f"{kind}: {recipe} on {cohort_title(plan.cohort)}"
         publish(study, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
     return study
@@ -347,8 +335,6 @@ def _split_names(text: str) -> Sequence[str]:
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
-    from ganseg_dist.errors import ConfigError
-
     try:
         return [int(word) for word in _split_names(text)]
     except ValueError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.errors import ConfigError, RunError
 
 
 def export(
@@ -29,7 +30,6 @@ def export(
 
     from ganseg_dist.atomic import whole_folder
     from ganseg_dist.cli.models import fetch_models, model_folders
-    from ganseg_dist.errors import ConfigError, RunError
     from ganseg_dist.inference.ensemble import load_together, write_index
     from ganseg_dist.inference.model_folder import model_files
     from ganseg_dist.inference.predictor import Predictor

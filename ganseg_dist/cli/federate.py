@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.options import DATA, LABELS, LAYOUT, RECIPE, SETTINGS, SKEW, one_of, recipe_config
 from ganseg_dist.cli.publish import cohort_title, ending, heading, publish
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP, one_of
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.registry import strategy_names
 
 if TYPE_CHECKING:
@@ -24,26 +25,22 @@ if TYPE_CHECKING:
 
 
 def federate(
-    recipe: str = typer.Argument(metavar="RECIPE", help="As ganseg recipes lists them."),
-    data: Path = typer.Option(..., metavar="DATA", help=DATA_HELP),
+    recipe: str = RECIPE,
+    data: Path = DATA,
     sites: str = typer.Option(
         "by-hospital", metavar="by-hospital|N", help="The data's own hospitals, or N simulated ones."
     ),
-    skew: str | None = typer.Option(
-        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other simulated hospitals are."
-    ),
+    skew: str | None = SKEW,
     rounds: int | None = typer.Option(None, min=1, metavar="R", help="Rounds in all; one an epoch when not given."),
     strategy: str | None = typer.Option(
-        None,
-        metavar="NAME",
-        help=f"{one_of(strategy_names())}; its settings are federation.* fields.",
+        None, metavar="NAME", help=f"{one_of(strategy_names())}; its settings are federation.* fields."
     ),
     run_name: str | None = typer.Option(None, metavar="NAME", help="Made of recipe and data when not given."),
-    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    assignments: list[str] = SETTINGS,
     from_sweep: str | None = typer.Option(
         None, metavar="SWEEP", help="Take the fields that ganseg tune found best; the other options come after them."
     ),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
     cpus: float = typer.Option(1.0, min=0.1, metavar="CORES", help="Of the cluster for each site while it trains."),
     gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
@@ -59,12 +56,10 @@ def federate(
 
     [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
     """
-    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep, fetch_trials
+    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_trials
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.comparison import FEDERATED
     from ganseg_dist.federation.partition import BY_HOSPITAL, check_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
@@ -75,16 +70,11 @@ def federate(
     from ganseg_dist.studies.experiments.federation import federation_trials
     from ganseg_dist.studies.experiments.measures import measures_of
     from ganseg_dist.studies.experiments.run import run_experiment
-    from ganseg_dist.studies.sweeps.publish import best_values
-    from ganseg_dist.systems import recipe as named
     from server.simulation import Simulation, validate_sites
 
     options: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
     changes = {field: value for field, value in options.items() if value is not None}
-    if from_sweep is not None:
-        fetch_sweep(from_sweep)
-    best = {} if from_sweep is None else best_values(from_sweep)
-    config = override(named(recipe), best | changes | parse_assignments(assignments))
+    config = recipe_config(recipe, assignments, from_sweep=from_sweep, changes=changes)
     check_sites(sites, skew)
     if sites == BY_HOSPITAL:
         validate_site_names(read_cohort(data, layout, labels))

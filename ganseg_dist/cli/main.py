@@ -6,37 +6,23 @@ import errno
 import os
 import signal
 import sys
-from types import FrameType
+from importlib import import_module
 
 import click
 import typer
 
 from ganseg_dist import __version__
-from ganseg_dist.cli import (
-    audit,
-    calibrate,
-    certificates,
-    check,
-    evaluate,
-    experiment,
-    export,
-    federate,
-    phantom,
-    predict,
-    prepare,
-    recipes,
-    report,
-    show,
-    submit,
-    synthesize,
-    train,
-    tune,
-)
-from ganseg_dist.cli.words import paragraphs
+from ganseg_dist.cli import experiment, show, submit
+from ganseg_dist.cli.options import paragraphs
 from ganseg_dist.console import make_output_printable
 from ganseg_dist.errors import GansegError
 from ganseg_dist.printable import printable
 
+COMMANDS = (
+    "phantom", "recipes", "check", "prepare", "train", "calibrate", "evaluate", "predict", "synthesize", "export",
+    "report", "tune", "federate", "submit", "certificates", "audit",
+)  # fmt: skip
+"""In the order of a first project; each is the function of that name in the module of that name."""
 INTERRUPTED = 130
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
@@ -62,26 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for command in (
-    phantom,
-    recipes,
-    check,
-    prepare,
-    train,
-    calibrate,
-    evaluate,
-    predict,
-    synthesize,
-    export,
-    report,
-    tune,
-    federate,
-    submit,
-    certificates,
-    audit,
-):  # in the order of a first project
-    name = command.__name__.rsplit(".", 1)[-1]
-    function = getattr(command, name)
+for name in COMMANDS:
+    function = getattr(import_module(f"ganseg_dist.cli.{name}"), name)
     # Options after the job's command belong to that command, with or without -- before it.
     settings = {"allow_interspersed_args": False} if name == "submit" else {}
     app.command(name, help=paragraphs(function.__doc__), context_settings=settings)(function)
@@ -110,7 +78,7 @@ def main() -> None:
     """Run the command line; user errors end in one line on stderr, never in a traceback."""
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is a Ctrl-C
     make_output_printable()
     try:
         code = app(prog_name="ganseg", standalone_mode=False) or 0
@@ -141,13 +109,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat a scheduler's SIGTERM as Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 def _os_error_message(error: OSError) -> str:
-    """One line for an error of the operating system."""
     place, why = error.filename or "this machine", error.strerror or error
     if error.errno in REFUSED_WRITES:
         return f"{place}: cannot be written or read ({why}); free space, correct permissions or choose another folder"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ganseg_dist.cli import show
@@ -11,11 +11,13 @@ from ganseg_dist.cli.remote_runs import fetch_runs
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import content_hash
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
+from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.runs import Run, experiment_command, find_run
 from ganseg_dist.studies.experiments.splits import fold_models
@@ -166,6 +168,30 @@ def _check_known_cases(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
                 f"{cohort.root}: {case.id} has other images or another mask than when {run.name} was trained; "
                 "give that data, or evaluate another cohort with --part all"
             )
+
+
+def each_scan(
+    title: str, cases: Sequence[Case], modalities: Sequence[str], use: Callable[[Case, Scan], object]
+) -> list[str]:
+    """Read the images of one case after the other and use them; returns a message for each that cannot be read."""
+    problems = []
+    with show.bar(f"{title} {len(cases)} case(s)") as advance:
+        for index, case in enumerate(cases, start=1):
+            try:
+                scan = load_scan(case, modalities, with_mask=False)
+                for warning in scan.warnings:
+                    show.warn(f"{case.id}: {warning}")
+                use(case, scan)
+            except DataError as error:
+                problems.append(str(error))
+            advance(index, len(cases))
+    return problems
+
+
+def warn_of_few(patients: int, chosen: str = "thresholds") -> None:
+    """Warn where what was chosen rests on few validation patients."""
+    if (warning := few_patients_warning(patients)) is not None:
+        show.warn(f"{chosen}: {warning}")
 
 
 def read_slices(cases: Sequence[Case], config: RunConfig, title: str) -> SliceSet:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DISPLAY_HELP, LAYOUT_HELP
+from ganseg_dist.cli.options import GPU, LAYOUT_HELP
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.plural import counted
+
+if TYPE_CHECKING:
+    from ganseg_dist.data.cohort import Case
+    from ganseg_dist.data.scan import Scan
 
 MOST_FILES_NAMED = 20
 """Largest number of files of one folder that are listed; of more only the count is printed."""
@@ -37,10 +44,11 @@ def predict(
     overlays: bool = typer.Option(
         False,
         "--overlays",
-        help="Also write a picture of each case: its slice with the most lesion, each region outlined. " + DISPLAY_HELP,
+        help="Also write a picture of each case: its slice with the most lesion, each region outlined. "
+        "GANSEG_DISPLAY=neurological shows the patient's left on the left; radiological, the default, on the right.",
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "INPUT")),
-    gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
+    gpu: bool = GPU,
 ) -> None:
     """Segment or classify new images.
 
@@ -55,17 +63,14 @@ def predict(
     at the mean of their thresholds.
     """
     from ganseg_dist.cli.classes import predict_classes
-    from ganseg_dist.cli.models import fetch_models, model_folders
-    from ganseg_dist.data.scan import load_scan
+    from ganseg_dist.cli.models import each_scan, fetch_models, model_folders
     from ganseg_dist.display import display_convention
-    from ganseg_dist.errors import ConfigError, DataError
     from ganseg_dist.evaluation.plausibility import implausible
     from ganseg_dist.inference.ensemble import load_together
     from ganseg_dist.inference.inputs import colour_mismatch_message, read_inputs, unread_test_images
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.names import folder_names
-    from ganseg_dist.plural import counted
     from ganseg_dist.report.overlay import write_overlay
 
     convention = display_convention()
@@ -103,7 +108,6 @@ def predict(
         _report_problems(predict_classes(predictor, cases, out))
         return
     extras = Extras(probability, anomaly, reconstruction)
-    failed: list[str] = []
     written: list[Path] = []
     names = folder_names(case.id for case in cases)
     renamed = [case.id for case in cases if names[case.id] != case.id]
@@ -111,23 +115,18 @@ def predict(
         show.err.print(
             f"note: {counted(len(renamed), 'case')} cannot name a file; {renamed[0]} is written as {names[renamed[0]]}",
         )
-    with show.bar(f"Predicting {len(cases)} case(s)") as advance:
-        for index, case in enumerate(cases):
-            try:
-                scan = load_scan(case, predictor.modalities, with_mask=False)
-                for scan_warning in scan.warnings:
-                    show.warn(f"{case.id}: {scan_warning}")
-                prediction = predictor.predict_scan(scan)
-                if (flaw := implausible(prediction, predictor.config.data)) is not None:
-                    show.warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
-                written += write_case(case, prediction, predictor, out, extras, names[case.id])
-                if overlays:
-                    file = out / f"{names[case.id]}_overlay.png"
-                    regions, scheme = predictor.regions, predictor.scheme
-                    written.append(write_overlay(file, case.id, scan, prediction, regions, scheme, convention))
-            except DataError as error:
-                failed.append(str(error))
-            advance(index + 1, len(cases))
+
+    def predict_scan(case: Case, scan: Scan) -> None:
+        prediction = predictor.predict_scan(scan)
+        if (flaw := implausible(prediction, predictor.config.data)) is not None:
+            show.warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
+        written.extend(write_case(case, prediction, predictor, out, extras, names[case.id]))
+        if overlays:
+            file = out / f"{names[case.id]}_overlay.png"
+            regions, scheme = predictor.regions, predictor.scheme
+            written.append(write_overlay(file, case.id, scan, prediction, regions, scheme, convention))
+
+    failed = each_scan("Predicting", cases, predictor.modalities, predict_scan)
     for line in _describe_files(written):
         show.echo(line)
     if failed:

@@ -8,14 +8,14 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.options import DATA_HELP, LABELS, LAYOUT, SETTINGS, recipe_config
 
 
 def prepare(
     data: Path = typer.Argument(metavar="DATA", help=DATA_HELP),
     recipe: str = typer.Option("ganet_seg", metavar="RECIPE", help="The recipe whose data settings shape the slices."),
-    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    assignments: list[str] = SETTINGS,
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
     exclude_bad: bool = typer.Option(False, "--exclude-bad", help="Go on without cases that fail the checks."),
     local: bool = typer.Option(False, "--local", help="In this process instead of as Ray tasks."),
@@ -28,15 +28,13 @@ def prepare(
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
-    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.planning.mapper import map_here
     from ganseg_dist.planning.plan import plan_training, warn_of_cohorts
     from ganseg_dist.planning.prepare import prepare_cohort
     from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import store_root
-    from ganseg_dist.systems import recipe as named
 
-    config = override(named(recipe), parse_assignments(assignments))
+    config = recipe_config(recipe, assignments)
     request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad, labels=labels)
     with nullcontext() if local else cluster_with_shared_paths(data):
         mapper = map_here if local else map_on_cluster

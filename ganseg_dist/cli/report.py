@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import RUN_HELP
+from ganseg_dist.cli.options import RUN
 
 
-def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
+def report(run: str = RUN) -> None:
     """Write the report of a run, or of a sweep: one page to look at.
 
     RUN/report.html, self-contained: curves, overlays, tables and how to repeat the run. What the run does not have

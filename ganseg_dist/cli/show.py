@@ -43,24 +43,17 @@ def warn(message: str) -> None:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar; without a terminal, one line at the end, with the count if there was one."""
-    if not err.is_terminal:
-        last = (0, 0)
-
-        def remember(done: int, total: int) -> None:
-            nonlocal last
-            last = (done, total)
-
-        yield remember
-        err.print(f"{title}: {last[0]} of {last[1]}" if last[1] else title)
-        return
     columns = (PlainColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task(title, total=None)
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        shown = progress.add_task(title, total=None)
 
         def advance(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            progress.update(shown, completed=done, total=total)
 
         yield advance
+    if not err.is_terminal:
+        task = progress.tasks[0]
+        err.print(f"{title}: {task.completed} of {task.total}" if task.total else title)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.printable import printable_log
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def submit(
 
 
 def _environment(assignments: list[str]) -> dict[str, str]:
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.tracking.connection import without_password
 
     variables = {name: os.environ[name] for name in PASSED if name in os.environ}

@@ -2,74 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
-
-if TYPE_CHECKING:
-    from ganseg_dist.data.cohort import Cohort
-    from ganseg_dist.data.slices import SliceSet
-    from ganseg_dist.display import Convention
-    from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.runs import Run
-    from ganseg_dist.synthesis.audit import Audit
-    from ganseg_dist.synthesis.encoder import Encoder
-    from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
-    from ganseg_dist.synthesis.judge import Judge
-    from ganseg_dist.synthesis.references import HeldOut, RealImages
-    from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality, Judgement, Quality
-
-COUNTERPARTS = {"--count": "--copies", "--copies": "--count"}
-"""For an option of one kind of generator, the corresponding option of the other kind."""
+from ganseg_dist.cli.options import LABELS_HELP, LAYOUT_HELP, RUN, expanded
 
 
-def synthesize(
-    run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
+@dataclass(frozen=True, slots=True)
+class SynthesisOptions:
+    """What to generate, from which run, and where to."""
+
+    run: str = RUN
     out: Path = typer.Option(
         ..., metavar="DIR", help="Folder to write into: a new one, or that of an earlier synthesis, which is replaced."
-    ),
+    )
     masks: Path | None = typer.Option(
         None,
         metavar="DATA",
         help="GAN-OSMOSIS: the cohort whose masks images are generated from; the run's own training patients when not "
         "given.",
-    ),
+    )
     copies: int | None = typer.Option(
         None, min=1, metavar="N", help="GAN-OSMOSIS: generated images of each mask; 1 when not given."
-    ),
-    as_they_are: bool = typer.Option(
-        False, "--as-they-are", help="GAN-OSMOSIS: do not turn, scale and flip the masks."
-    ),
+    )
+    as_they_are: bool = typer.Option(False, "--as-they-are", help="GAN-OSMOSIS: do not turn, scale and flip the masks.")
     count: int | None = typer.Option(
         None, min=1, metavar="N", help="Detector: images of each class; 200 when not given."
-    ),
+    )
     classes: list[str] | None = typer.Option(
         None, "--class", metavar="NAME", help="Detector: a class to generate, repeatable; all when not given."
-    ),
-    seed: int = typer.Option(0, min=0, metavar="K", help="Of the noise; the same seed makes the same images."),
+    )
+    seed: int = typer.Option(0, min=0, metavar="K", help="Of the noise; the same seed makes the same images.")
     most_memorised: float = typer.Option(
         0.1, min=0, max=1, metavar="SHARE", help="Refuse when more than this share repeats training images."
-    ),
+    )
     inception: Path | None = typer.Option(
         None,
         metavar="FILE",
         help="An Inception v3 as ONNX, for FID; else fid_encoder, over the run's own segmenter or detector.",
-    ),
+    )
     judge: str | None = typer.Option(
         None,
         metavar="RUN",
         help="Detector: a gan_detector run of the same split that saw no generated image (system.augmentation=none or "
         "classical); it says whether images show their class.",
-    ),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "--masks")),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP.replace("the masks", "--masks")),
-    gpu: bool = typer.Option(False, "--gpu", help="Generate on a GPU."),
-) -> None:
+    )
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "--masks"))
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP.replace("the masks", "--masks"))
+    gpu: bool = typer.Option(False, "--gpu", help="Generate on a GPU.")
+
+
+@expanded
+def synthesize(*, options: SynthesisOptions) -> None:
     """Make synthetic images, and check that none repeats a patient.
 
     GAN-OSMOSIS generates images from masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR
@@ -79,287 +65,6 @@ def synthesize(
     where no image is mirrored. Masks of validation and test patients are never
     generated. Where too many images repeat training images nothing is written, and the exit code is 1.
     """
-    from ganseg_dist.cli.models import finished_run
-    from ganseg_dist.cli.remote_runs import fetch_runs
-    from ganseg_dist.display import display_convention
-    from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.synthesis.audit import Limits, audit
-    from ganseg_dist.synthesis.encoder import load_inception, own_encoder
-    from ganseg_dist.synthesis.folder import check_synthetic_folder
-    from ganseg_dist.synthesis.generate import COUNT, check_generator, generate, generate_from_masks
-    from ganseg_dist.synthesis.references import training_images
+    from ganseg_dist.cli.synthesis import make_synthetic
 
-    convention = display_convention()
-    fetch_runs(run, *([] if judge is None else [judge]))
-    trained = finished_run(run)
-    check_synthetic_folder(out)
-    predictor = Predictor.load(trained.model, "cuda" if gpu else "cpu")
-    check_generator(predictor.config)
-    mask_options = {
-        "--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout, "--labels": labels,
-    }  # fmt: skip
-    class_options = {"--count": count, "--class": classes, "--judge": judge}
-    encoder = own_encoder(predictor.system) if inception is None else load_inception(inception)
-    facts: dict[str, Any] = {"run": trained.name, "recipe": predictor.config.recipe, "seed": seed}
-    generated: GeneratedSlices | Generated
-    image_judge = None
-    if predictor.config.system.task == "classification":
-        _check_unused(mask_options, f"{trained.name} generates from noise")
-        image_judge = None if judge is None else _judge(judge, trained, predictor)
-        with show.bar("Generating") as advance:
-            generated = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
-        cohort = _training_cohort(trained)
-        training = _training_slices(trained, cohort, predictor)
-        _check_learnt_classes(trained, generated, training)
-    else:
-        _check_unused(class_options, f"{trained.name} generates images from masks")
-        cohort = _training_cohort(trained)
-        training = _training_slices(trained, cohort, predictor)
-        slices = training if masks is None else _slices_of_masks(trained, predictor, masks, layout, labels)
-        with show.bar("Generating") as advance:
-            generated = generate_from_masks(
-                predictor, slices, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance
-            )
-        facts["deformed"] = not as_they_are
-    facts["phantom"] = cohort.phantom
-    real = training_images(predictor, training)
-    with show.bar("Comparing with the training images"):
-        limits = Limits(share=most_memorised)
-        audited = audit(generated.image, real.image, patients=real.patients, encoder=encoder, limits=limits)
-    _check_no_copies(trained, audited)
-    held_out = _held_out(trained, cohort, predictor)
-    with show.bar("Measuring"):
-        measured = _measure(generated, real, held_out, audited, encoder, image_judge)
-        _write(out, generated, real, audited, predictor, measured, facts, convention)
-    if cohort.phantom:
-        show.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
-    _report(measured, audited, real)
-    kind = "images" if predictor.config.system.task == "classification" else "pairs"
-    show.echo(f"written: {out} ({len(generated.image)} synthetic {kind})")
-
-
-def _check_unused(options: Mapping[str, object], kind: str) -> None:
-    """Raises ConfigError for a given option that does not apply to this kind of generator."""
-    from ganseg_dist.errors import ConfigError
-
-    for name, value in options.items():
-        if value:
-            instead = f"give {COUNTERPARTS[name]} instead" if name in COUNTERPARTS else "leave it out"
-            raise ConfigError(f"{name}: {kind}; {instead}")
-
-
-def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
-    """The judge of this run. Raises ConfigError when it may have seen generated images, or learnt from other data."""
-    from ganseg_dist.cli.models import finished_run
-    from ganseg_dist.errors import ConfigError
-    from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.synthesis.judge import Judge, check_judge
-
-    judge_run = finished_run(reference)
-    check_judge(judge_run.name, judge_run.config(), predictor.config)
-    if judge_run.split() != run.split():
-        raise ConfigError(
-            f"--judge {judge_run.name}: its patients are split otherwise than {run.name}'s; give one alike"
-        )
-    return Judge(judge_run.name, Predictor.load(judge_run.model, predictor.device.type))
-
-
-def _training_cohort(run: Run) -> Cohort:
-    """The cohort that the run was trained on, as read now from its folder."""
-    from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.errors import ConfigError
-
-    request = run.description().request
-    if request is None:
-        raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
-    return read_cohort(Path(request.data), request.layout, request.labels)
-
-
-def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet:
-    from ganseg_dist.cli.models import cases_of_part, read_slices
-
-    return read_slices(cases_of_part(run, cohort, "train"), predictor.config, "Reading the training images")
-
-
-def _check_learnt_classes(run: Run, generated: Generated, training: SliceSet) -> None:
-    """Raises RunError for a class without a training image, as generated images cannot show it."""
-    from ganseg_dist.errors import RunError
-
-    names = run.config().data.classes or ()
-    unlearnt = [name for name in dict.fromkeys(generated.classes) if not (training.label == names.index(name)).any()]
-    if unlearnt:
-        raise RunError(
-            f"{run.name}: its generator saw no training image of {unlearnt[0]}; ask for other classes with --class, or "
-            "train again with patients who have it"
-        )
-
-
-def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
-    """Images of its validation and test patients, for comparison only, or the reason why there are none.
-
-    A problem with them is reported only on the terminal: it may name a patient, and the written files must not.
-    """
-    from ganseg_dist.cli.models import cases_of_part, read_slices
-    from ganseg_dist.errors import DataError
-    from ganseg_dist.synthesis.references import held_out_images
-
-    split = run.split()
-    parts = [part for part, patients in (("validation", split.validation), ("test", split.test)) if patients]
-    if not parts:
-        return "the run held no patient out"
-    try:
-        cases = [case for part in parts for case in cases_of_part(run, cohort, part)]
-        return held_out_images(predictor, read_slices(cases, predictor.config, "Reading the held-out images"))
-    except DataError as error:
-        show.warn(str(error))
-        return "they cannot be read now"
-
-
-def _slices_of_masks(run: Run, predictor: Predictor, masks: Path, layout: str | None, labels: str | None) -> SliceSet:
-    """Slices with a mask, without the run's validation and test patients. Raises DataError when there are none."""
-    from ganseg_dist.cli.models import read_slices
-    from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.errors import DataError
-
-    cohort, split = read_cohort(masks, layout, labels), run.split()
-    held_out = {*split.validation, *split.test}
-    usable = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
-    if not usable:
-        raise DataError(f"{masks}: holds no mask of a patient that {run.name} may generate from; give other --masks")
-    missing = [name for name in predictor.modalities if name not in cohort.modalities]
-    if missing:
-        raise DataError(
-            f"{masks}: its images have no {', '.join(missing)}; images are generated within the foreground that their "
-            f"own images show: give masks with images of {', '.join(predictor.modalities)}"
-        )
-    return read_slices(usable, predictor.config, "Reading the masks")
-
-
-def _check_no_copies(run: Run, audited: Audit) -> None:
-    from ganseg_dist.errors import RunError
-
-    if audited.rejected:
-        raise RunError(
-            f"{run.name}: {audited.share:.1%} of {len(audited.images)} synthetic images repeat training images, more "
-            f"than {audited.limits.share:.1%}; train with more patients or fewer epochs of the GAN, nothing was written"
-        )
-
-
-def _measure(
-    generated: GeneratedSlices | Generated,
-    real: RealImages,
-    held_out: HeldOut,
-    audited: Audit,
-    encoder: Encoder,
-    judge: Judge | None,
-) -> FromMasksQuality | FromClassesQuality:
-    from ganseg_dist.synthesis.generate import GeneratedSlices
-    from ganseg_dist.synthesis.judge import NO_JUDGE, judged
-    from ganseg_dist.synthesis.references import class_quality, generated_quality
-    from ganseg_dist.synthesis.results import FromClassesQuality, Judgement
-
-    if isinstance(generated, GeneratedSlices):
-        return generated_quality(generated, real, held_out, audited, encoder)
-    judgement = Judgement(left_out=NO_JUDGE)
-    if judge is not None:
-        judgement = Judgement(
-            run=judge.run,
-            generated=judged(judge, generated.image, generated.classes),
-            held_out=None if isinstance(held_out, str) else judged(judge, held_out.image, held_out.classes),
-        )
-    return FromClassesQuality(
-        median_percentile=audited.median_percentile,
-        flipped=real.flipped,
-        classes=class_quality(generated, real, held_out, encoder),
-        judge=judgement,
-    )
-
-
-def _write(
-    out: Path,
-    generated: GeneratedSlices | Generated,
-    real: RealImages,
-    audited: Audit,
-    predictor: Predictor,
-    measured: FromMasksQuality | FromClassesQuality,
-    facts: Mapping[str, Any],
-    convention: Convention,
-) -> None:
-    from ganseg_dist.data.preprocess import intensities_of
-    from ganseg_dist.display import View
-    from ganseg_dist.synthesis.folder import Evidence, write_classes, write_pairs
-    from ganseg_dist.synthesis.generate import GeneratedSlices
-    from ganseg_dist.synthesis.neighbours import neighbour_figure
-
-    modalities, regions = predictor.modalities, predictor.regions
-    sides_known = real.sides_known and (not isinstance(generated, GeneratedSlices) or generated.sides_known)
-    view = View.of(convention, sides_known=sides_known)
-    figure = neighbour_figure(
-        generated, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view, flipped=real.flipped
-    )
-    evidence = Evidence(audited, measured, figure, facts)
-    if isinstance(generated, GeneratedSlices):
-        on_background = intensities_of(modalities, predictor.config.data) == "tissue"
-        write_pairs(out, generated, modalities, regions, predictor.scheme, evidence, on_background=on_background)
-    else:
-        write_classes(out, generated, modalities, evidence)
-
-
-def _report(measured: FromMasksQuality | FromClassesQuality, audited: Audit, real: RealImages) -> None:
-    from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
-
-    count = len(audited.images)
-    sets = measured.classes if isinstance(measured, FromClassesQuality) else {"": measured}
-    for name, quality in sets.items():
-        _report_distances(name, quality)
-    if any(quality.floor_has_fewer for quality in sets.values()):
-        show.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
-    if isinstance(measured, FromMasksQuality):
-        ssim = f"{show.interval(measured.ssim)} (n = {count}, {measured.ssim.n} patients)"
-        show.echo(f"SSIM with the real image of the mask: {ssim}")
-    elif measured.judge.left_out is None:
-        _report_judge(measured.judge)
-    show.echo(
-        f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "
-        f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other"
-    )
-    show.echo(
-        f"median percentile of their distances: {audited.median_percentile:.1f}; about 50 as real images of other "
-        "patients, lower where copied or blurred, near 100 where unlike any real image: then none nearer proves nothing"
-    )
-
-
-def _report_distances(class_name: str, measured: Quality) -> None:
-    from ganseg_dist.metrics.synthesis import FrechetDistance, KernelDistance
-
-    if measured.distances is None or measured.held_out is None:
-        show.echo(
-            f"{class_name}: {measured.n_synthetic} synthetic and {measured.n_real} training images are too few "
-            "for a distance"
-        )
-        return
-    before = class_name + ", " if class_name else ""
-    for name, distances in measured.distances.items():
-        (frechet, of_frechet), (kernel, of_kernel) = distances.items()
-        assert isinstance(of_frechet, FrechetDistance)
-        assert isinstance(of_kernel, KernelDistance)
-        show.echo(
-            f"{before}{name}: {frechet} {of_frechet.value:.4f}, "
-            f"{kernel} {of_kernel.mean:.4f} (standard error {of_kernel.standard_error:.4f}; "
-            f"n = {of_kernel.n_synthetic} against {of_kernel.n_real} training images)"
-        )
-    if measured.held_out.left_out is not None:
-        show.echo(f"{before}held-out real images: not measured, {measured.held_out.left_out}")
-
-
-def _report_judge(judgement: Judgement) -> None:
-    """Print the share of images that the judge classifies correctly: generated, and held-out real ones."""
-    for name, of_images in (("generated images", judgement.generated), ("held-out real images", judgement.held_out)):
-        if of_images is None or of_images.accuracy is None:
-            show.echo(f"judge: no {name}")
-            continue
-        each = ", ".join(
-            f"{class_name} none" if of.accuracy is None else f"{class_name} {of.accuracy:.1%} of {of.n}"
-            for class_name, of in of_images.classes.items()
-        )
-        show.echo(f"judge: {of_images.accuracy:.1%} of {of_images.n} {name} called by their class ({each})")
+    make_synthetic(options)

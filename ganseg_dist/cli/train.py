@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.options import DATA_HELP, LABELS, LAYOUT, SETTINGS, recipe_config
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def train(
     run_name: str | None = typer.Option(
         None, metavar="NAME", help="Name of the run; made of recipe and data when not given."
     ),
-    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    assignments: list[str] = SETTINGS,
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, show what would run, and stop."),
     show_config: bool = typer.Option(False, "--show-config", help="With --dry-run: first the whole config, as JSON."),
     workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers; they share train.batch_size."),
@@ -52,7 +53,7 @@ def train(
     healthy: Path | None = typer.Option(
         None, metavar="DATA", help="A separate cohort of healthy subjects for the GAN."
     ),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
     from_sweep: str | None = typer.Option(
         None, metavar="SWEEP", help="Take the fields that ganseg tune found best; --set comes after them."
@@ -75,73 +76,33 @@ def train(
     """
     from contextlib import closing
 
-    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep
-    from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.errors import ConfigError
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.planning.plan import plan_training
     from ganseg_dist.planning.request import TrainingRequest, resumed
     from ganseg_dist.runs import named_run
-    from ganseg_dist.studies.sweeps.publish import best_values
-    from ganseg_dist.systems import recipe as named
     from ganseg_dist.tracking.progress import RichProgress
     from ganseg_dist.training.session import check_gpu, train_session
 
     if show_config and not dry_run:
         raise ConfigError("--show-config: belongs to --dry-run; give both")
     if resume is not None:
-        if (
-            recipe
-            or data
-            or run_name
-            or assignments
-            or workers > 1
-            or least_workers
-            or gpus
-            or local
-            or exclude_bad
-            or healthy
-            or layout
-            or labels
-            or from_sweep
-        ):
+        others = [
+            recipe, data, run_name, assignments, workers > 1, least_workers, gpus, local, exclude_bad, healthy, layout,
+            labels, from_sweep,
+        ]  # fmt: skip
+        if any(others):
             raise ConfigError(f"--resume {resume}: takes everything from the run; give nothing beside it but --dry-run")
         fetch_runs(resume, writing=True)
         request = resumed(resume)
     elif recipe is None or data is None:
         raise ConfigError("train: give a recipe and --data DATA, or --resume RUN; see: ganseg train --help")
     else:
-        if from_sweep is not None:
-            fetch_sweep(from_sweep)
-        best = {} if from_sweep is None else best_values(from_sweep)
-        config = override(named(recipe), best | parse_assignments(assignments))
+        config = recipe_config(recipe, assignments, from_sweep=from_sweep)
         request = TrainingRequest(
-            config,
-            data,
-            layout,
-            healthy,
-            run_name,
-            workers,
-            gpus,
-            local,
-            exclude_bad,
-            least_workers=least_workers,
+            config, data, layout, healthy, run_name, workers, gpus, local, exclude_bad, least_workers=least_workers,
             labels=labels,
-        )
-    if local and least_workers is not None:
-        raise ConfigError("--local: is one process; leave out --least-workers, or leave out --local")
-    if local and workers > 1:
-        raise ConfigError("--local: is one process; leave out --workers, or leave out --local")
-    if least_workers is not None and request.workers == 1:
-        raise ConfigError(f"--least-workers {least_workers}: needs --workers, the most; give both")
-    if least_workers is not None and least_workers > request.workers:
-        raise ConfigError(f"--least-workers {least_workers}: is more than --workers {workers}; give --workers the most")
-    if request.config.train.batch_size % request.workers:
-        raise ConfigError(
-            f"--workers {request.workers}: do not divide train.batch_size {request.config.train.batch_size}; "
-            "give a multiple, as in --set train.batch_size=N"
-        )
-    if least_workers is not None:
-        _check_worker_range(least_workers, request.workers, request.config.train.batch_size)
+        )  # fmt: skip
+    _check_workers(request, least_workers)
     if resume is None:
         _fetch_run_of(request)
     if dry_run:
@@ -175,16 +136,32 @@ def _fetch_run_of(request: TrainingRequest) -> None:
         fetch_runs(name, writing=True)
 
 
-def _check_worker_range(least: int, most: int, batch_size: int) -> None:
-    """Raises ConfigError where no allowed smaller number of workers divides the batch, so that none could be lost."""
-    from ganseg_dist.cluster.elastic import sizes_between
-    from ganseg_dist.errors import ConfigError
+def _check_workers(request: TrainingRequest, least: int | None) -> None:
+    """Raises ConfigError unless the workers can share the batch, and with --least-workers a smaller number of them.
 
-    fewer = sizes_between(1, most - 1, batch_size)
-    if least < most and fewer[-1] < least:
+    Args:
+        least: --least-workers; a resumed run has its own, which was checked when it began.
+    """
+    from ganseg_dist.cluster.elastic import sizes_between
+
+    most, batch_size = request.workers, request.config.train.batch_size
+    if request.local and least is not None:
+        raise ConfigError("--local: is one process; leave out --least-workers, or leave out --local")
+    if request.local and most > 1:
+        raise ConfigError("--local: is one process; leave out --workers, or leave out --local")
+    if least is not None and most == 1:
+        raise ConfigError(f"--least-workers {least}: needs --workers, the most; give both")
+    if least is not None and least > most:
+        raise ConfigError(f"--least-workers {least}: is more than --workers {most}; give --workers the most")
+    if batch_size % most:
+        raise ConfigError(
+            f"--workers {most}: do not divide train.batch_size {batch_size}; give a multiple, as in --set "
+            "train.batch_size=N"
+        )
+    if least is not None and least < most and (fewer := sizes_between(1, most - 1, batch_size)[-1]) < least:
         raise ConfigError(
             f"--least-workers {least}: so many, and fewer than {most}, do not divide train.batch_size {batch_size}; "
-            f"lower it to {fewer[-1]}"
+            f"lower it to {fewer}"
         )
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.options import DATA_HELP, LABELS, LAYOUT, SET_HELP, SKEW, recipe_config
 from ganseg_dist.cli.publish import ending
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
+from ganseg_dist.config import parse_assignments
+from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -64,15 +66,13 @@ def tune(
     sites: str | None = typer.Option(
         None, metavar="by-hospital|N", help="Train each trial as a federation of these, as ganseg federate has them."
     ),
-    skew: str | None = typer.Option(
-        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other simulated hospitals are."
-    ),
+    skew: str | None = SKEW,
     workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers of each trial."),
     gpus: bool = typer.Option(False, "--gpus", help="Give each worker a GPU."),
     gpu_share: float | None = typer.Option(
         None, min=0.05, max=1.0, metavar="SHARE", show_default="1", help="Of a GPU, with --gpus, a trial."
     ),
-    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    layout: str | None = LAYOUT,
     labels: str | None = LABELS,
     resume: str | None = typer.Option(
         None, metavar="SWEEP", help="Resume a sweep that was interrupted, as it was started; takes nothing beside it."
@@ -93,14 +93,11 @@ def tune(
     [bold]ganseg tune RUN --space thresholds --metric val/dice --metric val/hd95 --trials 60[/bold]
     """
     from ganseg_dist.cli.remote_runs import fetch_runs
-    from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.partition import check_sites
     from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.sweeps.request import Hospitals, SweepRequest
     from ganseg_dist.studies.sweeps.thresholds import SPACE
-    from ganseg_dist.systems import recipe as named
     from tune_spaces import space_of
 
     of_training = {
@@ -129,24 +126,21 @@ def tune(
     if skew is not None and sites is None:
         raise ConfigError("--skew: is of simulated hospitals; give --sites N")
     scheduled = _validate_choice("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
-    changes = parse_assignments(assignments)
-    config = override(named(subject), changes)
+    config = recipe_config(subject, assignments)
     if sites is not None:
         check_sites(sites, skew)
     name = run_name or generated_name("tune", subject, data.resolve().stem, *([space] if space else []))
     training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus, labels=labels)
     request = SweepRequest(
         training, space_of(config.system.name, space), trials, scheduled, searched, tuple(metrics), gpu_share or 1.0,
-        None if sites is None else Hospitals(sites, skew), tuple(sorted(changes)),
+        None if sites is None else Hospitals(sites, skew), tuple(sorted(parse_assignments(assignments))),
     )  # fmt: skip
     fetch_runs(name, writing=True)
     _tune_fields(request)
 
 
 def _resume(sweep: str) -> None:
-    """Resume a sweep, by its name or its folder."""
     from ganseg_dist.cli.remote_runs import fetch_runs
-    from ganseg_dist.errors import RunError
     from ganseg_dist.runs import runs_root
     from ganseg_dist.studies.study import find_study
     from ganseg_dist.studies.sweeps.request import stored_request
@@ -224,8 +218,6 @@ def _note_if_ended(name: str) -> bool:
 
 
 def _validate_choice(option: str, value: str, choices: tuple[str, ...]) -> Any:
-    from ganseg_dist.errors import ConfigError
-
     if value not in choices:
         raise ConfigError(f"{option} {value}: is not known; choose among {', '.join(choices)}")
     return value

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ganseg_dist.cli.words import LABELS
+from ganseg_dist.cli.options import LABELS
 from ganseg_dist.data.labels import SCHEMES
 from ganseg_dist.planning.request import TrainingRequest
 from tests.cli.conftest import assert_error, untrained_run

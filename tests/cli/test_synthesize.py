@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganseg_dist.cli import synthesis
 from ganseg_dist.config import override
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
@@ -73,7 +74,7 @@ def test_synthesize_rejects_pairs_that_repeat_training_images(ganseg, osmosis_ru
         patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
         return generation.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
 
-    monkeypatch.setattr(generation, "generate_from_masks", repeat)
+    monkeypatch.setattr(synthesis, "generate_from_masks", repeat)
     out = tmp_path / "out"
     assert_error(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of", "repeat training images")
     assert not out.exists()
@@ -208,7 +209,7 @@ def test_synthesize_generates_only_lesions_with_unconditional_generator(ganseg, 
 def test_synthesize_rejects_classes_that_repeat_training_images(ganseg, detector_run, kaggle, tmp_path, monkeypatch):
     training = read_cohort(kaggle).of_patients(detector_run.split().train)
     image, _ = prepared_slices(training, detector_run.config()).read(np.arange(5))
-    monkeypatch.setattr(generation, "generate", lambda predictor, **_: generation.Generated(image, ("lesion",) * 5))
+    monkeypatch.setattr(synthesis, "generate", lambda predictor, **_: generation.Generated(image, ("lesion",) * 5))
     out = tmp_path / "out"
     assert_error(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of 5", "repeat training images")
     assert not out.exists()
@@ -243,7 +244,7 @@ def test_synthesize_rejects_foreign_output_folder_before_generating(ganseg, kind
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
     for name in ("generate_from_masks", "generate"):
-        monkeypatch.setattr(generation, name, None)  # a call would be a traceback
+        monkeypatch.setattr(synthesis, name, None)  # a call would be a traceback
     result = ganseg("synthesize", "pictures", "--out", out)
     assert_error(result, 1, f"{out}: exists and is no earlier synthesis; give a new folder")
     assert snapshot(out) == {"thesis.txt": b"precious"}

@@ -1,4 +1,4 @@
-from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP
+from ganseg_dist.cli.options import LABELS_HELP, LAYOUT_HELP
 from ganseg_dist.data.labels import SCHEMES
 from ganseg_dist.data.readers import READERS
 
