@@ -115,7 +115,6 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
 
 
 def _runs_of(job: Any) -> Any:
-    """A job's GANSEG_RUNS; None if it has none."""
     return ((job.runtime_env or {}).get("env_vars") or {}).get("GANSEG_RUNS")
 
 

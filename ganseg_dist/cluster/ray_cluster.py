@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterator[None]:
+def ray_cluster(*, dashboard: bool = False) -> Iterator[None]:
     """The cluster that RAY_ADDRESS names, or one started on this machine and stopped again.
 
     Args:
@@ -44,7 +44,7 @@ def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterat
     address = os.environ.get("RAY_ADDRESS", "local")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=workers_log, logging_level=logging.ERROR,
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                  include_dashboard=dashboard if address == "local" else None)  # fmt: skip
     except ConnectionError as error:
         raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({one_line(error)})") from None

@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from ganseg_dist.atomic import UNFINISHED, whole_folder
 from ganseg_dist.cluster.ray_cluster import ray_cluster
@@ -71,12 +71,10 @@ class SharedPath:
 
 @dataclass(frozen=True, slots=True)
 class NodeCheck:
-    """Result of one node's check."""
+    """The first problem with a path on one node, and why the tracking server cannot be reached from there."""
 
     problem: str | None
-    """The first problem with a path."""
     connection_problem: str | None
-    """Why the tracking server cannot be reached from there."""
 
 
 def check_node(places: Sequence[SharedPath], server: str | None) -> NodeCheck:
@@ -94,7 +92,7 @@ def connection_problem(server: str) -> str | None:
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
     try:
-        with urlopen(Request(without_password(server)), timeout=SERVER_SECONDS, context=unverified):
+        with urlopen(without_password(server), timeout=SERVER_SECONDS, context=unverified):
             return None
     except HTTPError:
         return None
@@ -171,11 +169,7 @@ def check_worker_paths(places: Sequence[SharedPath]) -> None:
 
 @contextmanager
 def cluster_with_shared_paths(*data: Path | None, dashboard: bool = False) -> Iterator[None]:
-    """A `ray_cluster` on which every node that may prepare slices sees the data, the store and the runs.
-
-    Args:
-        data: folders of cohorts.
-        dashboard: passed to `ray_cluster`.
+    """A `ray_cluster` on which every node that may prepare slices sees these cohorts, the store and the runs.
 
     Raises RunError as `check_shared_paths` does.
     """

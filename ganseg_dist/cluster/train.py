@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +78,7 @@ def train_on_ray(
     places = training_paths(run, prepared)
     check_shared_paths(places, resources, partial(tracker.warn, 0))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    relay = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressRelay).remote()
+    relay = ray.remote(num_cpus=0, scheduling_strategy=here)(Relay).remote()
     make_trainer: Callable[..., TorchTrainer] = TorchTrainer
     if elastic:
         sizes = sizes_between(least_workers, workers, config.train.batch_size)
@@ -162,67 +161,48 @@ class RayCheckpoints(FolderCheckpoints):
         return newest
 
 
-@dataclass(frozen=True, slots=True)
-class RelayUpdate:
-    """Progress, epochs and warnings that the driver has not received yet."""
-
-    newest: Progress | None
-    epochs: list[tuple[Progress | None, int, dict[str, float]]]
-    """Last progress, step and scores of each epoch."""
-    warnings: list[tuple[int, str]]
-
-
-class ProgressRelay:
-    """Ray actor between rank 0 and the driver, on any nodes: holds the newest progress, every epoch and warning."""
+class Relay:
+    """Ray actor between rank 0 and the driver, on any nodes: holds calls of a tracker until the driver repeats them."""
 
     def __init__(self) -> None:
-        self.newest: Progress | None = None
-        self.epochs: list[tuple[Progress | None, int, dict[str, float]]] = []
-        self.warnings: list[tuple[int, str]] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
-    def put(self, progress: Progress) -> None:
-        """Called by rank 0 with the newest progress."""
-        self.newest = progress
+    def put(self, method: str, *arguments: Any) -> None:
+        """Called by rank 0, in the order of its calls."""
+        self.calls.append((method, arguments))
 
-    def put_epoch(self, step: int, scores: dict[str, float]) -> None:
-        """Called by rank 0 after the epoch's last progress."""
-        self.epochs.append((self.newest, step, scores))
-
-    def put_warning(self, step: int, warning: str) -> None:
-        """Called by rank 0 with a warning."""
-        self.warnings.append((step, warning))
-
-    def get(self, epochs_seen: int, warnings_seen: int) -> RelayUpdate:
-        """Called by the driver: what is new since the given numbers of epochs and warnings."""
-        return RelayUpdate(self.newest, self.epochs[epochs_seen:], self.warnings[warnings_seen:])
+    def take(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Called by the driver: the calls since the last time, as method and arguments."""
+        calls, self.calls = self.calls, []
+        return calls
 
 
 class RelayedProgress(Tracker):
-    """Rank 0's end of the relay: sends progress a few times a second."""
+    """Rank 0's end of the relay, which never waits: every epoch and warning, progress a few times a second."""
 
     def __init__(self, relay: Any) -> None:
         self.relay = relay
         self.sent_at = 0.0
 
     def progress(self, progress: Progress) -> None:
-        """Send without waiting, at most every POLL_SECONDS; the last batch of an epoch is always sent."""
+        """Send at most every POLL_SECONDS; the last batch of an epoch is always sent."""
         now = time.monotonic()
         if now - self.sent_at > POLL_SECONDS or progress.batch == progress.batches:
             self.sent_at = now
-            self.relay.put.remote(progress)
+            self.relay.put.remote("progress", progress)
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Send every epoch."""
-        self.relay.put_epoch.remote(step, dict(scores))
+        self.relay.put.remote("epoch", step, dict(scores))
 
     def warn(self, step: int, warning: str) -> None:
         """Send every warning."""
-        self.relay.put_warning.remote(step, warning)
+        self.relay.put.remote("warn", step, warning)
 
 
 @contextmanager
 def _show_progress(relay: Any, tracker: Tracker) -> Iterator[None]:
-    """Poll the relay in a thread and pass new progress, epochs and warnings to the driver's tracker."""
+    """Poll the relay in a thread, and call the driver's tracker as rank 0 called its own."""
     done = threading.Event()
     thread = threading.Thread(target=_poll, args=(relay, tracker, done), daemon=True)
     thread.start()
@@ -236,26 +216,15 @@ def _show_progress(relay: Any, tracker: Tracker) -> Iterator[None]:
 def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
     import ray
 
-    last: Progress | None = None
-    epochs_seen = warnings_seen = 0
     finished = False
     while not finished:
         finished = done.wait(POLL_SECONDS)  # polls once more after the end, for the last epoch
         try:
-            update: RelayUpdate = ray.get(relay.get.remote(epochs_seen, warnings_seen), timeout=5)
+            calls = ray.get(relay.take.remote())
         except Exception:  # training does not depend on the relay
             continue
-        for last_progress, step, scores in update.epochs:
-            if last_progress is not None:
-                tracker.progress(last_progress)
-            tracker.epoch(step, scores)
-        for step, warning in update.warnings:
-            tracker.warn(step, warning)
-        epochs_seen += len(update.epochs)
-        warnings_seen += len(update.warnings)
-        if update.newest is not None and update.newest != last:
-            tracker.progress(update.newest)
-            last = update.newest
+        for method, arguments in calls:
+            getattr(tracker, method)(*arguments)
 
 
 def _fail_fast_on_user_error(relay: Any) -> UserCallback:
@@ -273,7 +242,7 @@ def _fail_fast_on_user_error(relay: Any) -> UserCallback:
             self.losses += 1
             ranks = ", ".join(map(str, sorted(worker_exceptions)))
             result = "training resumes from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
-            relay.put_warning.remote(0, f"lost worker(s) {ranks}; {result}")
+            relay.put.remote("warn", 0, f"lost worker(s) {ranks}; {result}")
 
     return FailFastOnUserError()
 

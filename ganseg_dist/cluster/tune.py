@@ -192,25 +192,24 @@ def _number(trial: Any, *, counted_from: int) -> str:
 def _watcher(on_end: Callable[[TuneResult], None]) -> Any:
     from ray.tune import Callback
 
-    def report(trial: Any, *, failed: bool) -> None:
-        reason = _reason(trial.get_error()) if failed else ""
-        try:
-            on_end(TuneResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
-        except Exception as error:
-            watcher.raised = error
-            raise
-
     class Watcher(Callback):
         raised: Exception | None = None
 
+        def report(self, trial: Any, *, failed: bool) -> None:
+            reason = _reason(trial.get_error()) if failed else ""
+            try:
+                on_end(TuneResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
+            except Exception as error:
+                self.raised = error
+                raise
+
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            report(trial, failed=False)
+            self.report(trial, failed=False)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            report(trial, failed=True)
+            self.report(trial, failed=True)
 
-    watcher = Watcher()
-    return watcher
+    return Watcher()
 
 
 def _searcher(plan: TunePlan) -> Any:

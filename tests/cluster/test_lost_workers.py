@@ -10,7 +10,7 @@ from ganseg_dist.errors import DataError
 
 def test_fail_fast_on_user_error_limits_restarts_and_reraises_user_error():
     warnings = []
-    relay = SimpleNamespace(put_warning=SimpleNamespace(remote=lambda step, warning: warnings.append(warning)))
+    relay = SimpleNamespace(put=SimpleNamespace(remote=lambda method, step, warning: warnings.append(warning)))
     callback = _fail_fast_on_user_error(relay)
     for _ in range(RESTARTS + 1):
         callback.after_exception(None, {1: RuntimeError("killed")})
