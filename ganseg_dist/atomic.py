@@ -44,7 +44,7 @@ def write_file(path: Path, save: Callable[[Path], object]) -> None:
         unfinished = path.parent / f"{UNFINISHED}{secrets.token_hex(8)}{suffix}"
         try:
             save_new(unfinished, save)
-            _flush(unfinished)
+            _flush(unfinished)  # before the rename
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
@@ -178,6 +178,5 @@ def _restore(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Flush a file to the disk, before the rename."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -99,10 +99,8 @@ class View:
         if self.letters is None:
             return pixels
         picture = Image.fromarray(np.ascontiguousarray(pixels))
-        pen, font = (
-            ImageDraw.Draw(picture),
-            ImageFont.load_default(max(SMALLEST_LETTER, pixels.shape[0] * LETTER_SHARE)),
-        )
+        pen = ImageDraw.Draw(picture)
+        font = ImageFont.load_default(max(SMALLEST_LETTER, pixels.shape[0] * LETTER_SHARE))
         for letter, x, anchor in zip(self.letters, (2, picture.width - 3), ("lt", "rt"), strict=True):
             pen.text((x, 2), letter, fill="white", font=font, anchor=anchor, stroke_width=1, stroke_fill="black")
         return np.asarray(picture)

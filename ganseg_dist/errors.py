@@ -42,7 +42,6 @@ def one_line(error: BaseException, *, last: bool = False, longest: int = 300) ->
 
     Args:
         last: take the last line: the text of an error in another process begins with its traceback.
-        longest: most characters.
     """
     lines = str(error).strip().splitlines()
     return lines[-1 if last else 0].strip()[:longest] if lines else type(error).__name__

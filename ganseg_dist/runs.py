@@ -41,16 +41,7 @@ from ganseg_dist.run_record import RunRecord
 
 LONGEST_MADE = 90
 """Characters of a generated name."""
-SEALED = frozenset(
-    {
-        "run.json",
-        "split.json",
-        "data.json",
-        "federation.json",
-        "study.json",
-        "best.json",
-    }
-)
+SEALED = frozenset({"run.json", "split.json", "data.json", "federation.json", "study.json", "best.json"})
 """Records that carry their own digest: nobody writes them by hand, and their content is not validated further."""
 RUN_FORMAT = 2
 """Format of a run's folder, incremented whenever earlier folders can no longer be read correctly."""

@@ -22,11 +22,10 @@ from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.names import LONGEST_PART, folder_names
-from ganseg_dist.planning.mapper import map_here
+from ganseg_dist.planning.mapper import Bar, map_here, no_bar
 from ganseg_dist.planning.plan import check_plan, plan_training
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import open_run
-from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.scoring import check_classes
 from ganseg_dist.systems import build_system

@@ -44,15 +44,11 @@ class Contents:
     """The run's classes that have images."""
 
     @classmethod
-    def by_cases(cls, cases: Sequence[Case], classes: Sequence[str], empty: frozenset[str]) -> Contents:
-        """The contents as known before slices are prepared: a scan with a lesion has slices without one.
-
-        Args:
-            empty: cases whose mask is empty.
-        """
+    def by_cases(cls, cases: Sequence[Case], classes: Sequence[str], empty_masks: frozenset[str]) -> Contents:
+        """The contents as known before slices are prepared: a scan with a lesion has slices without one."""
         masked = [case for case in cases if case.mask is not None]
-        lesion = any(case.id not in empty for case in masked)
-        tumour_free = any(case.id in empty or not _is_one_slice(case) for case in masked)
+        lesion = any(case.id not in empty_masks for case in masked)
+        tumour_free = any(case.id in empty_masks or not _is_one_slice(case) for case in masked)
         named = {case.class_name for case in cases}
         if set(classes) == set(LESION_CLASSES):
             named |= {name for name, there in zip(LESION_CLASSES, (tumour_free, lesion), strict=True) if there}
@@ -74,11 +70,7 @@ def mask_findings(found: Preflight, cohort: Cohort) -> Iterator[Finding]:
 
 
 def split_findings(found: Preflight, cohort: Cohort, config: RunConfig, split: Split) -> tuple[Finding, ...]:
-    """Findings on the examples of the training and validation patients.
-
-    Args:
-        config: resolved.
-    """
+    """Findings on the examples of the training and validation patients, under a resolved config."""
     classes = config.data.classes or ()
     train, validation = (
         Contents.by_cases(cohort.of_patients(patients), classes, found.empty_masks)
@@ -88,12 +80,7 @@ def split_findings(found: Preflight, cohort: Cohort, config: RunConfig, split: S
 
 
 def slice_findings(config: RunConfig, data: Mapping[str, StageData], cohort: Cohort) -> tuple[Finding, ...]:
-    """The same findings on the prepared slices.
-
-    Args:
-        config: resolved.
-        data: by source, as `Prepared.open` gives it.
-    """
+    """The same findings on the prepared slices by source, as `Prepared.open` gives them."""
     classes, own = config.data.classes or (), data["cohort"]
     train, validation = (Contents.by_slices(slices, classes) for slices in (own.train, own.validation))
     return tuple(_findings(config, cohort, train, validation))
@@ -134,7 +121,6 @@ def _learns_from_tumour_free(stage: Stage) -> bool:
 
 
 def _is_one_slice(case: Case) -> bool:
-    """Whether it is a single picture."""
     files = {file for source in case.images.values() for file in source.files}
     return len(files) == 1 and not is_nifti(next(iter(files)))
 

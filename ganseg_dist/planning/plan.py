@@ -22,12 +22,11 @@ from ganseg_dist.planning.data_checks import (
     split_findings,
     warn_of,
 )
-from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.planning.mapper import Bar, Mapper, map_here, no_bar
 from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import check_no_overlap, resolve
 from ganseg_dist.planning.run_folder import data_record
-from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 

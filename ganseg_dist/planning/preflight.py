@@ -24,15 +24,6 @@ REPORT_FORMAT = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
-    """One case's preflight."""
-
-    content: str
-    """Hash of its files; empty when they cannot be read."""
-    report: CaseReport
-
-
-@dataclass(frozen=True, slots=True)
 class Preflight:
     """A cohort's preflight: findings of single cases, then of cases together."""
 
@@ -70,14 +61,16 @@ def preflight(
     expected = expected_modalities(cohort)
     reports_folder = store_root() / "reports"
 
-    def examine(case: Case) -> Examination:
+    def examine(case: Case) -> tuple[str, CaseReport]:
         return _examine(case, expected, reports_folder)
 
-    examined: dict[int, Examination] = {}
+    examined: dict[int, tuple[str, CaseReport]] = {}
     for index, examination in mapper(examine, list(cohort.cases)):
         examined[index] = examination
         advance(len(examined), len(cohort.cases))
-    reports = [examined[index].report for index in range(len(cohort.cases))]
+    in_order = [examined[index] for index in range(len(cohort.cases))]
+    contents = {case.id: content for case, (content, _) in zip(cohort.cases, in_order, strict=True)}
+    reports = [report for _, report in in_order]
     findings = [finding for report in reports for finding in report.findings]
     empty = frozenset(finding.case for finding in findings if finding.check == "empty-mask")
     if config is not None and config.system.task == "classification":
@@ -86,7 +79,6 @@ def preflight(
         findings = [finding for finding in findings if finding.check != "unregistered"]
     needs_skull_stripping = config is not None and config.data.skull_stripped
     findings += check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
-    contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
     return Preflight(cohort, contents, tuple(findings), empty)
 
 
@@ -121,16 +113,17 @@ def labelled(cohort: Cohort, config: RunConfig) -> Cohort:
     return cohort.without(useless) if len(useless) < len(cohort.cases) else cohort
 
 
-def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Examination:
+def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> tuple[str, CaseReport]:
+    """Hash of the case's files, empty when they cannot be read, and its report."""
     try:
         content = content_hash(case)
     except OSError:  # check_case reports which file and why
-        return Examination("", check_case(case, expected_modalities=expected))
+        return "", check_case(case, expected_modalities=expected)
     files = [str(file) for source in case.images.values() for file in source.files]
     key = hashlib.blake2b(json.dumps([REPORT_FORMAT, content, expected, files]).encode(), digest_size=12).hexdigest()
     cached = reports_folder / f"{key}.json"
     with suppress(Damaged):  # or missing: the case is checked again
-        return Examination(content, validated(CaseReport, read_sealed(cached), cached))
+        return content, validated(CaseReport, read_sealed(cached), cached)
     report = check_case(case, expected_modalities=expected)
     write_json(cached, sealed(asdict(report)))
-    return Examination(content, report)
+    return content, report

@@ -15,11 +15,10 @@ from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.planning.data_checks import raise_first, slice_findings
-from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.planning.mapper import Bar, Mapper, map_here, no_bar
 from ganseg_dist.planning.plan import Plan, check_plan
 from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import store_root
 
 logger = logging.getLogger(__name__)

@@ -40,17 +40,9 @@ class TrainingRequest:
 
     def to_record(self) -> RequestRecord:
         """All but the config, which the run saves resolved, and the convention, which the resuming machine sets."""
-        return RequestRecord(
-            data=str(self.data.absolute()),
-            layout=self.layout,
-            labels=self.labels,
-            healthy=None if self.healthy is None else str(self.healthy.absolute()),
-            workers=self.workers,
-            least_workers=self.least_workers,
-            gpus=self.gpus,
-            local=self.local,
-            exclude_bad=self.exclude_bad,
-        )
+        fields = {name: getattr(self, name) for name in RequestRecord.model_fields}
+        healthy = None if self.healthy is None else str(self.healthy.absolute())
+        return RequestRecord(**{**fields, "data": str(self.data.absolute()), "healthy": healthy})
 
     @classmethod
     def of_run(cls, run: Run) -> TrainingRequest:
@@ -59,9 +51,13 @@ class TrainingRequest:
         if stored is None:
             file = run.folder / "run.json"
             raise RunError(f"{file}: does not hold the request; rerun the training command")
-        healthy = None if stored.healthy is None else Path(stored.healthy)
-        places = {"data": Path(stored.data), "healthy": healthy}
-        return cls(run.config(), run_name=run.name, **{**dict(stored), **places})
+        return cls.of_record(run.config(), stored, run.name)
+
+    @classmethod
+    def of_record(cls, config: RunConfig, record: RequestRecord, run_name: str) -> TrainingRequest:
+        """The request that `to_record` recorded."""
+        healthy = None if record.healthy is None else Path(record.healthy)
+        return cls(config, run_name=run_name, **{**dict(record), "data": Path(record.data), "healthy": healthy})
 
     def name(self) -> str:
         """The given name, or one of recipe and data that no finished run has."""

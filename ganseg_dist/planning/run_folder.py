@@ -26,7 +26,6 @@ def planned_run(
     """The run that this name, config and data would start, resume or have finished; nothing is written.
 
     Args:
-        data: `Plan.data_record`.
         split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
 
     Raises RunError when the name belongs to another config, other data or an experiment, and DataError when there are
@@ -106,7 +105,6 @@ def data_record(cohort: Cohort, found: Preflight, healthy: DataRecord | None = N
 
 
 def _cases(data: DataRecord) -> list[tuple[CaseRecord, ...]]:
-    """The cases of both cohorts, with their contents."""
     return [data.cases, data.healthy.cases if data.healthy else ()]
 
 

@@ -40,7 +40,6 @@ def run_training(
     Args:
         train: returns the last checkpoint's folder.
         monitors: the score that chooses each stage's epoch, by stage.
-        tags: more tags for MLflow.
         started: when the attempt began, on the monotonic clock.
     """
     earlier = run.description().seconds or 0.0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from ganseg_dist.cluster.ray_cluster import map_on_cluster
 from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
@@ -14,17 +16,17 @@ from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
+from ganseg_dist.engine.trainer import train_member
+from ganseg_dist.engine.world import World
 from ganseg_dist.inference.predictor import usable_device
-from ganseg_dist.planning.mapper import map_here
+from ganseg_dist.planning.mapper import Bar, map_here, no_bar
 from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.prepare import Prepared, prepare_training
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import open_run, planned_run
-from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from ganseg_dist.training.local import train_here
 from ganseg_dist.training.run_training import only_trainer, run_training
 
 
@@ -86,9 +88,12 @@ def _train(
             tracker=tracker,
             worker_tracker=partial(MLflowTracker.of, tracked, request.convention),
         )
-    logged = MLflowTracker.of(tracked, request.convention)
-    try:
+    with closing(MLflowTracker.of(tracked, request.convention)) as logged:
         train_here(run, config, prepared, Trackers(tracker, logged), gpu=request.gpus)
-    finally:
-        logged.close()
     return FolderCheckpoints(run.checkpoints).last()
+
+
+def train_here(run: Run, config: RunConfig, prepared: Prepared, tracker: Tracker, *, gpu: bool = False) -> None:
+    """Train to the end in this process, from the run's newest checkpoint where there is one."""
+    world = World(device=torch.device("cuda" if gpu else "cpu"))
+    train_member(config, prepared.open(config), world, tracker, FolderCheckpoints(run.checkpoints))

@@ -18,7 +18,7 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, runs_root
-from ganseg_dist.training.local import train_here
+from ganseg_dist.training.session import train_here
 from server.simulation import Simulation, simulate
 
 PROCESSES = multiprocessing.get_context("forkserver")

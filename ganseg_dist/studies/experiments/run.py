@@ -19,9 +19,8 @@ from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.planning.mapper import Bar, Mapper, map_here, no_bar
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import name_of_trial, named_run, runs_root
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.experiments.measures import Measure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ganseg_dist.cluster.tune import Scheduler, Search, population
@@ -15,6 +14,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.plan import Plan as TrainingPlan
 from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.run_record import RequestRecord
 from ganseg_dist.runs import SWEEP
 from ganseg_dist.studies.study import Study
 from ganseg_dist.studies.sweeps.metric import Metric
@@ -58,12 +58,9 @@ class SweepRequest:
 def stored_request(study: Study, spaces: Mapping[str, Space]) -> SweepRequest:
     """The request of the sweep to resume."""
     stored = study.request
-    request, hospitals = stored["request"], stored["hospitals"]
-    training = TrainingRequest(
-        RunConfig.from_json(json.dumps(stored["config"]), str(study.folder / "study.json")),
-        Path(request["data"]), request["layout"], run_name=study.name, workers=request["workers"], gpus=request["gpus"],
-        labels=request["labels"],
-    )  # fmt: skip
+    hospitals = stored["hospitals"]
+    config = RunConfig.from_json(json.dumps(stored["config"]), str(study.folder / "study.json"))
+    training = TrainingRequest.of_record(config, RequestRecord(**stored["request"]), study.name)
     return SweepRequest(
         training, spaces[stored["space"]], stored["trials"], stored["scheduler"], stored["search"],
         tuple(metric["name"] for metric in stored["metrics"]), stored["gpu_share"],

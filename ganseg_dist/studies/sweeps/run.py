@@ -26,12 +26,12 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import DataError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.data_checks import UNSCORABLE
+from ganseg_dist.planning.mapper import Bar, no_bar
 from ganseg_dist.planning.plan import check_plan, plan_training
 from ganseg_dist.planning.preflight import labelled
 from ganseg_dist.planning.prepare import check_slices, prepare_plan
 from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.planning.run_folder import command_line
-from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import SWEEP, Run, check_room_for_trials, named_run, runs_root
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.study import Study

@@ -30,7 +30,7 @@ from ganseg_dist.inference.model_folder import Thresholds, weights_digest
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import threshold_table
 from ganseg_dist.metrics.segmentation import case_scores, dice_score, iou_score, sensitivity
-from ganseg_dist.progress import Bar, no_bar
+from ganseg_dist.planning.mapper import Bar, no_bar
 from ganseg_dist.runs import SWEEP, Run, named_run
 from ganseg_dist.studies.study import Study
 from ganseg_dist.studies.sweeps.metric import ON_WHOLE_SCANS, Metric, score_of_scan
