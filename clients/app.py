@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
@@ -30,75 +30,76 @@ logger = logging.getLogger(__name__)
 app = ClientApp()
 
 
+Reply = tuple[Mapping[str, NDArray[Any]], Mapping[str, float]]
+"""A reply's arrays and numbers."""
+
+
+def _replying(
+    answer: Callable[[SiteNode, RoundInstruction, RecordDict], Reply],
+) -> Callable[[Message, Context], Message]:
+    """Flower's handler: a reply, recorded in the manifest before it leaves, or one of SITE_ERRORS.
+
+    The full error is written to the site's log only.
+    """
+
+    def handle(message: Message, context: Context) -> Message:
+        node = _node_of(context)
+        instruction = None
+        try:
+            node.make_private()
+            instruction = unpack_instruction(message.content)
+            arrays, numbers = answer(node, instruction, message.content)
+            kind = kind_of(message.metadata.message_type)
+            EgressManifest(node.manifest).record(kind, instruction.run, instruction.round, arrays, numbers)
+            return Message(pack_reply(arrays, numbers), reply_to=message)
+        except Exception as error:
+            _log(node, error)
+            code, reason = describe_error(error)
+            run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
+            with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
+                EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
+            return Message(Error(code, reason), reply_to=message)
+
+    return handle
+
+
 @app.query(kind_of(PREFLIGHT))
-def preflight(message: Message, context: Context) -> Message:
+@_replying
+def preflight(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """The site takes part and sends its counts, or rejects with one of SITE_ERRORS."""
-
-    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
-        info = node.join(instruction.run, instruction.settings)
-        return _reply(message, node, instruction, {"description": info.description()}, info.counts())
-
-    return _handle(message, context, answer)
+    info = node.join(instruction.run, instruction.settings)
+    return {"description": info.description()}, info.counts()
 
 
 @app.query(kind_of(FINGERPRINT))
-def fingerprint(message: Message, context: Context) -> Message:
+@_replying
+def fingerprint(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Histograms of the site's data over coarse bins."""
-
-    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
-        return _reply(message, node, instruction, node.fingerprint(instruction.settings).to_arrays(), {})
-
-    return _handle(message, context, answer)
+    return node.fingerprint(instruction.settings).to_arrays(), {}
 
 
 @app.train()
-def train(message: Message, context: Context) -> Message:
+@_replying
+def train(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """One round at the site."""
-
-    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
-        arrays, scores = node.site(instruction.run, instruction.settings).train(instruction, arrays_of(message.content))
-        return _reply(message, node, instruction, arrays, scores.to_numbers())
-
-    return _handle(message, context, answer)
+    arrays, scores = node.site(instruction.run, instruction.settings).train(instruction, arrays_of(content))
+    return arrays, scores.to_numbers()
 
 
 @app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
+@_replying
+def evaluate(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Validation scores of the server's weights."""
-
-    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
-        scores = node.site(instruction.run, instruction.settings).evaluate(instruction, arrays_of(message.content))
-        return _reply(message, node, instruction, {}, scores.to_numbers())
-
-    return _handle(message, context, answer)
+    scores = node.site(instruction.run, instruction.settings).evaluate(instruction, arrays_of(content))
+    return {}, scores.to_numbers()
 
 
 @app.train(kind_of(FINISH))
-def finish(message: Message, context: Context) -> Message:
+@_replying
+def finish(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """After the last round, the site stores its run and model."""
-
-    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
-        node.finish(instruction, arrays_of(message.content))
-        return _reply(message, node, instruction, {}, {"finished": 1})
-
-    return _handle(message, context, answer)
-
-
-def _handle(message: Message, context: Context, answer: Callable[[SiteNode, RoundInstruction], Message]) -> Message:
-    """The reply, or an error of SITE_ERRORS; the full error is written to the site's log only."""
-    node = _node_of(context)
-    instruction = None
-    try:
-        node.make_private()
-        instruction = unpack_instruction(message.content)
-        return answer(node, instruction)
-    except Exception as error:
-        _log(node, error)
-        code, reason = describe_error(error)
-        run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
-        with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
-            EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
-        return Message(Error(code, reason), reply_to=message)
+    node.finish(instruction, arrays_of(content))
+    return {}, {"finished": 1}
 
 
 def _node_of(context: Context) -> SiteNode:
@@ -110,19 +111,6 @@ def _node_of(context: Context) -> SiteNode:
         raise ConfigError("home: the node's config names none; start it with --node-config \"home='FOLDER'\"")
     simulation = named_run(str(context.run_config["run-name"]))
     return SiteNode(sorted((simulation.folder / "sites").iterdir())[int(partition_id)])
-
-
-def _reply(
-    message: Message,
-    node: SiteNode,
-    instruction: RoundInstruction,
-    arrays: Mapping[str, NDArray[Any]],
-    metrics: Mapping[str, float],
-) -> Message:
-    """The reply, recorded in the manifest before it leaves."""
-    kind = kind_of(message.metadata.message_type)
-    EgressManifest(node.manifest).record(kind, instruction.run, instruction.round, arrays, metrics)
-    return Message(pack_reply(arrays, metrics), reply_to=message)
 
 
 def _log(node: SiteNode, error: Exception) -> None:

@@ -34,7 +34,7 @@ from ganseg_dist.federation import manifest
 from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
-from ganseg_dist.federation.fingerprint.release import release
+from ganseg_dist.federation.fingerprint.record import release
 from ganseg_dist.federation.privacy import check_privacy_demand, spent_before
 from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of

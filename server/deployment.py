@@ -14,13 +14,12 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.tracker import Tracker
-from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.site_info import SiteInfo
+from ganseg_dist.federation.strategy import config_at_sites
 from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
-from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.agreement import agree, agree_again, agreed_scheme
 from server.session import train_federation
@@ -72,10 +71,7 @@ def deploy(
     with only_trainer(run):
         if run.finished:
             return run
-
-        def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, config, sites, tracked, tracker=tracker, least_sites=request.least_sites)
-
+        train = partial(train_federation, run, config, sites, tracker=tracker, least_sites=request.least_sites)
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
         run_training(run, train, monitors=monitors, tags={}, started=started)
     return run

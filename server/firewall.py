@@ -74,15 +74,6 @@ class AcceptedNorms:
         """The rounds of the window that ends before this round."""
         return {number: norms for number, norms in self.rounds.items() if round - WINDOW <= number < round}
 
-    def to_dict(self) -> dict[str, dict[str, float]]:
-        """For JSON, whose keys are text."""
-        return {str(number): dict(norms) for number, norms in self.rounds.items()}
-
-    @classmethod
-    def from_dict(cls, rounds: Mapping[str, Mapping[str, float]]) -> AcceptedNorms:
-        """The inverse of `to_dict`, for a server that resumes."""
-        return cls({int(number): dict(norms) for number, norms in rounds.items()})
-
 
 @dataclass(frozen=True, slots=True)
 class Firewall:

@@ -28,22 +28,20 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.flower import arrays_of, scores_of
+from ganseg_dist.federation.flower import arrays_of, numbers_of
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
 from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores
 from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteRound
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
-from ganseg_dist.federation.strategy import StageState
+from ganseg_dist.federation.strategy import StageState, config_at_sites
 from ganseg_dist.files import read_json
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
-from server.aggregation import Aggregator, validate_setup
+from server.aggregation import Aggregator, site_weights, validate_setup
 from server.firewall import AcceptedNorms, Firewall, Update
 from server.sites import Sites
-from server.weighting import site_weights
 
 TRIES = 3
 """Attempts at a round that too few sites answer."""
@@ -54,7 +52,7 @@ class Ledger(BaseModel):
 
     rounds: list[RoundRecord] = Field(default_factory=list)
     quarantined: list[LeftOut] = Field(default_factory=list)
-    accepted_norms: dict[str, dict[str, float]] = Field(default_factory=dict)
+    accepted_norms: dict[int, dict[str, float]] = Field(default_factory=dict)
     """The firewall's `AcceptedNorms` of this stage."""
     rounds_of_stage: int = 0
     was_best: bool = False
@@ -267,7 +265,7 @@ class Federation:
                 unread.append(LeftOut(site, part.number, reply.error.reason or "the site failed"))
                 continue
             try:
-                message, scores = arrays_of(reply.content), scores_of(reply.content)
+                message, scores = arrays_of(reply.content), Scores.from_numbers(numbers_of(reply.content))
                 arrays = decode(message, initial, encoding=federation.encoding, kept_share=federation.kept_share)
                 updates.append(Update(site, arrays, scores.examples, scores.values))
             except FederationError as error:
@@ -281,10 +279,10 @@ class Federation:
         # Clipping bounds a private update's size, and comparing norms would use single updates.
         ratio = math.inf if federation.privacy.on else federation.largest_norm_ratio
         stated = self._stated_examples()
-        accepted = AcceptedNorms.from_dict(self.ledger.accepted_norms)
+        accepted = AcceptedNorms(self.ledger.accepted_norms)
         firewall = Firewall(initial, ratio, stated, accepted=accepted)
         kept, quarantined = firewall.inspect(updates, initial, part.number)
-        self.ledger.accepted_norms = accepted.to_dict()
+        self.ledger.accepted_norms = accepted.rounds
         return kept, quarantined
 
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
@@ -297,7 +295,7 @@ class Federation:
         for node, reply in self.sites.ask(EVALUATE, instruction, merged).items():
             if not reply.has_error():
                 with suppress(FederationError):  # an unreadable reply has no scores
-                    scores_by_site[self.sites.members[node].name] = scores_of(reply.content)
+                    scores_by_site[self.sites.members[node].name] = Scores.from_numbers(numbers_of(reply.content))
         cases = {site: scores.examples for site, scores in scores_by_site.items()}
         finite = {
             site: {name: value for name, value in scores.values.items() if math.isfinite(value)}

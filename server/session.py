@@ -1,4 +1,4 @@
-"""A federation's run: trains all its rounds and writes their records to the run's folder."""
+"""A federation's run: compares the sites' fingerprints, trains all rounds and writes the run's records."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from pathlib import Path
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
+from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.fingerprint import is_exchanged
+from ganseg_dist.federation.fingerprint.differences import differences
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.record import FILE, to_record
+from ganseg_dist.federation.flower import arrays_of
+from ganseg_dist.federation.protocol import FINGERPRINT, RoundInstruction
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.results import log_sites
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from server.fingerprints import write_fingerprints
 from server.rounds import Federation
 from server.sites import Sites
 
@@ -35,7 +41,7 @@ def train_federation(
     with closing(MLflowTracker.of(tracked)) as mlflow:
         federation = Federation(run.name, config, sites, checkpoints, Trackers(tracker, mlflow), least_sites)
         federation.enrol(least_sites)
-        write_fingerprints(run, federation)
+        _write_fingerprints(run, federation)
         ledger = federation.run()
     members = {member.name: SiteCounts.model_validate(member.counts()) for member in sites.members.values()}
     record = FederationRecord(rounds=tuple(ledger.rounds), quarantined=tuple(ledger.quarantined), sites=members)
@@ -43,3 +49,36 @@ def train_federation(
     run.describe(absent=sorted(local_networks(federation.system, config)))
     log_sites(run)
     return checkpoints.last()
+
+
+def _write_fingerprints(run: Run, federation: Federation) -> None:
+    """Write every member's fingerprint and how they differ to the run, once; warns of each one that stands out.
+
+    No site is excluded: whether one that differs may take part is for people to decide.
+    """
+    if not is_exchanged(federation.config) or (run.folder / FILE).exists():
+        return
+    fingerprints = _collect(federation)
+    compared = differences(fingerprints)
+    for difference in compared:
+        if difference.stands_out:
+            federation.warn(difference.line())
+    run.write(FILE, to_record(fingerprints, compared))
+
+
+def _collect(federation: Federation) -> dict[str, Fingerprint]:
+    """Fingerprints by site; warns of each site that sends none."""
+    fingerprints: dict[str, Fingerprint] = {}
+    expected_axes = axes(federation.config.data)
+    instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
+    members = federation.sites.members
+    federation.sites.write_line(f"asking {len(members)} sites how their data are spread (fingerprints)")
+    for node, reply in sorted(federation.sites.ask(FINGERPRINT, instruction, {}).items()):
+        site = members[node].name
+        try:
+            if reply.has_error():
+                raise FederationError(reply.error.reason or "the site failed")
+            fingerprints[site] = Fingerprint.from_arrays(arrays_of(reply.content), expected_axes)
+        except FederationError as error:
+            federation.warn(f"{site}: its data are not compared with the others: {error}")
+    return fingerprints

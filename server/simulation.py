@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.scoring import check_classes
 from ganseg_dist.systems import build_system
-from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.aggregation import validate_setup
 from server.grids import Answer, InProcessGrid, RayGrid
@@ -109,10 +109,7 @@ def simulate_on(
         sites = Sites(
             connect(list(site_folders.values())), plan.config.federation.deadline_seconds, write_line, site_folders
         )
-
-        def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, plan.config, sites, tracked, tracker=tracker, least_sites=len(site_folders))
-
+        train = partial(train_federation, run, plan.config, sites, tracker=tracker, least_sites=len(site_folders))
         run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 

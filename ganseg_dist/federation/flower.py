@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.protocol import EXAMPLES, RoundInstruction, Scores
+from ganseg_dist.federation.protocol import EXAMPLES, RoundInstruction
 from ganseg_dist.federation.shared_parameters import Arrays
 
 UNREADABLE = "the message cannot be read; both ends must run the same version"
@@ -52,11 +52,6 @@ def numbers_of(content: RecordDict) -> dict[str, float]:
     if metrics is None or any(isinstance(value, list) for value in metrics.values()):
         raise FederationError(UNREADABLE)
     return {name: value for name, value in metrics.items() if not isinstance(value, list)}
-
-
-def scores_of(content: RecordDict) -> Scores:
-    """The numbers of a reply to training or scoring. Raises FederationError as `numbers_of`."""
-    return Scores.from_numbers(numbers_of(content))
 
 
 def flower_strategy(name: str) -> type[FedAvg]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,6 @@ def partition(
     skew: str | None,
     seed: int,
     least: int = LEAST_PATIENTS,
-    lesion_of: Mapping[str, bool] | None = None,
 ) -> Sites:
     """Patients by site; all cases of a patient go to one site.
 
@@ -48,14 +47,11 @@ def partition(
         skew: heterogeneity of artificial sites. None: sizes differ by at most one patient.
             `dirichlet:ALPHA`: each stratum's patients are shared out by a separate sample of Dirichlet(ALPHA) over the
             sites (Hsu et al., Measuring the effects of non-identical data distribution, 2019); the smaller ALPHA, the
-            more heterogeneous. Strata are the patients with a lesion and those without, by `lesion_of`; if it does
-            not hold both kinds, the patients' classes; if the layout names none, all patients are one stratum and
-            only the sizes are skewed.
+            more heterogeneous. Strata are the patients' classes; if the layout names none, all patients are one
+            stratum and only the sizes are skewed.
             `fets`: sizes as uneven as those of FeTS 2022's institutions, `site1` the largest (`_fets_shares`).
         seed: determines the result together with the patients' names; the order of cases does not matter.
         least: an artificial site with fewer patients gets more, sampled one by one from the then largest site.
-        lesion_of: by patient, whether there is a lesion, which a cohort does not know before its masks are read.
-            Patients that are not in it are another stratum.
 
     Raises ConfigError for an invalid `sites` or `skew`; DataError where the cohort has too few patients,
     fewer than two hospitals, patients of unknown hospitals, or a hospital whose name cannot be shown.
@@ -72,7 +68,7 @@ def partition(
         )
     rng = np.random.default_rng(seed)
     alpha = _alpha_of(skew)
-    strata = [list(cohort.patients)] if alpha is None else _strata(cohort, lesion_of or {})
+    strata = [list(cohort.patients)] if alpha is None else _strata(cohort)
     assigned: list[list[str]] = [[] for _ in range(number)]
     for patients in strata:
         ends = np.cumsum(_apportioned(_shares(number, skew, alpha, rng), len(patients)))
@@ -146,16 +142,12 @@ def _alpha_of(skew: str | None) -> float | None:
     return alpha
 
 
-def _strata(cohort: Cohort, lesion_of: Mapping[str, bool]) -> list[list[str]]:
-    """Sorted patients of each stratum; a single stratum if neither lesions nor classes distinguish patients."""
+def _strata(cohort: Cohort) -> list[list[str]]:
+    """Sorted patients of each stratum; a single stratum if classes do not distinguish patients."""
     kinds: dict[str, set[str]] = {patient: set() for patient in cohort.patients}
-    if len({lesion_of[patient] for patient in kinds if patient in lesion_of}) == 2:
-        for patient, kind in kinds.items():
-            kind.add(str(lesion_of.get(patient)))
-    else:
-        for case in cohort.cases:
-            if case.class_name is not None:
-                kinds[case.patient].add(case.class_name)
+    for case in cohort.cases:
+        if case.class_name is not None:
+            kinds[case.patient].add(case.class_name)
     keys = {patient: tuple(sorted(kind)) for patient, kind in kinds.items()}
     return [[patient for patient in keys if keys[patient] == key] for key in sorted(set(keys.values()))]
 

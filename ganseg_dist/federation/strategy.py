@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ganseg_dist import registry
-from ganseg_dist.config import FederationConfig
+from ganseg_dist.config import FederationConfig, RunConfig, override
 from ganseg_dist.config.fields import Frozen
 
 if TYPE_CHECKING:
@@ -75,6 +75,30 @@ class Strategy(Frozen):
         """
 
 
+class FlowerStrategy(Strategy):
+    """A strategy that is a class of Flower's, applied to the updates that the firewall accepts."""
+
+    flower_class: ClassVar[str]
+    """Its name in `flwr.serverapp.strategy`."""
+
+    def options(self, answers: int) -> dict[str, Any]:
+        """Arguments of Flower's class for a round with this number of answers."""
+        return {}
+
+    def flower(self, answers: int) -> Any:
+        """Flower's strategy, made anew for every round."""
+        from ganseg_dist.federation.flower import flower_strategy
+
+        return flower_strategy(self.flower_class)(**self.options(answers))
+
+    def aggregate(  # noqa: D102
+        self, sent: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float], state: StageState
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        from ganseg_dist.federation.flower import aggregate_with
+
+        return aggregate_with(self.flower(len(updates)), updates, weights, state.rounds)
+
+
 def strategies() -> Mapping[str, type[Strategy]]:
     """All strategies by name."""
     return registry.strategies()
@@ -84,3 +108,16 @@ def strategy_of(federation: FederationConfig) -> Strategy:
     """The config's strategy with its hyperparameters."""
     chosen = strategies()[federation.strategy]
     return chosen(**{name: getattr(federation, name) for name in chosen.model_fields})
+
+
+def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
+    """The config by which each of this many sites trains.
+
+    A step of the federation is a step at every site, so that its batch is what all of them see: like workers of one
+    run, n sites take an n-th of `train.batch_size` each. With whole batches they would take an n-th of the steps that
+    the same data give in one place, and average models that have hardly changed.
+
+    For one site it is the run's config, apart from what the strategy changes.
+    """
+    batch_size = config.federation.site_batch_size or max(1, round(config.train.batch_size / sites))
+    return override(config, {"train.batch_size": batch_size, **strategy_of(config.federation).site_fields()})

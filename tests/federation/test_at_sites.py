@@ -1,5 +1,5 @@
 from ganseg_dist.config import override
-from ganseg_dist.federation.at_sites import config_at_sites
+from ganseg_dist.federation.strategy import config_at_sites
 from ganseg_dist.systems import recipe
 
 SMALL = override(recipe("ganet_seg_small"), {"train.batch_size": 16})

@@ -115,28 +115,6 @@ def test_partition_dirichlet_mixes_classes_for_large_alpha():
     assert all(abs(mixture["a"] - 10) <= 1 and abs(mixture["b"] - 5) <= 1 for mixture in mixtures)
 
 
-def test_partition_dirichlet_stratifies_by_lesion_before_class():
-    cohort = classes(a=30, b=30)
-    plain = partition(cohort, 3, skew="dirichlet:0.3", seed=0)
-    constant = dict.fromkeys(cohort.patients, True)
-    assert partition(cohort, 3, skew="dirichlet:0.3", seed=0, lesion_of=constant) == plain
-    crossing = {patient: int(patient[1:]) < 15 for patient in cohort.patients}
-    parts = partition(cohort, 3, skew="dirichlet:1e-6", seed=4, lesion_of=crossing, least=0)
-    sites_of = {flag: {site for site in parts for p in parts[site] if crossing[p] == flag} for flag in (True, False)}
-    assert {flag: len(sites) for flag, sites in sites_of.items()} == {True: 1, False: 1}
-    assert sites_of[True] != sites_of[False]
-
-
-def test_partition_dirichlet_treats_unknown_lesion_as_stratum():
-    """So small an alpha sends each stratum to one site; with this seed, each to another."""
-    cohort = patients(30)
-    known = {patient: index % 2 == 0 for index, patient in enumerate(cohort.patients[:20])}
-    parts = partition(cohort, 3, skew="dirichlet:1e-6", seed=5, lesion_of=known)
-    assert {frozenset(members) for members in parts.values()} == {
-        frozenset(patient for patient in cohort.patients if known.get(patient) is flag) for flag in (True, False, None)
-    }
-
-
 def test_partition_dirichlet_skews_sizes_without_strata():
     spread = [max(sizes_of(partition(patients(40), 4, skew="dirichlet:0.1", seed=seed))) for seed in range(10)]
     assert np.mean(spread) > 20

@@ -8,6 +8,7 @@ import pytest
 
 from ganseg_dist.federation.record import LeftOut
 from server.firewall import AcceptedNorms, Firewall, Update
+from server.rounds import Ledger
 
 HEAD, BODY = "networks.segmenter.head.weight", "networks.segmenter.body.weight"
 SENT = {HEAD: np.full((2, 2), 5.0, np.float32), BODY: np.zeros((4,), np.float32)}
@@ -267,15 +268,15 @@ def test_firewall_ignores_earlier_attempt_of_repeated_round():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_firewall_restored_from_dict_gives_same_verdicts(seed):
+def test_firewall_restored_from_ledger_gives_same_verdicts(seed):
     rng = np.random.default_rng(seed)
     whole, restarted = firewall(), firewall()
     verdicts = []
     for round in range(1, 15):
         sites = rng.choice(list("abcde"), size=int(rng.integers(1, 6)), replace=False)
         answers = [update(str(site), float(10 ** rng.uniform(-1, 1))) for site in sites]
-        state = json.loads(json.dumps(restarted.accepted.to_dict(), allow_nan=False))
-        restarted = firewall(accepted=AcceptedNorms.from_dict(state))
+        state = json.dumps(Ledger(accepted_norms=restarted.accepted.rounds).model_dump(), allow_nan=False)
+        restarted = firewall(accepted=AcceptedNorms(Ledger.model_validate_json(state).accepted_norms))
         verdicts.append(whole.inspect(answers, SENT, round))
         assert restarted.inspect(answers, SENT, round) == verdicts[-1]
     assert any(quarantined for _, quarantined in verdicts)
@@ -289,7 +290,7 @@ def test_firewall_bound_resists_slowly_growing_norms(good, seed):
     wall = firewall()
 
     def passes(honest, norm, round):
-        trial = firewall(accepted=AcceptedNorms.from_dict(wall.accepted.to_dict()))
+        trial = firewall(accepted=AcceptedNorms(dict(wall.accepted.rounds)))
         return "x" not in left_out(trial, updates(**honest, x=norm), round)
 
     for round in range(1, 30):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from server.weighting import site_weights
+from server.aggregation import site_weights
 
 
 def test_site_weights_are_proportional_to_examples():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median_low
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,10 +78,6 @@ class Difference:
     def line(self) -> str:
         """The site and the description, for a terminal or a log."""
         return f"{self.site}: {self.description}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def differences(sites: Mapping[str, Fingerprint]) -> list[Difference]:

@@ -1,23 +1,50 @@
-"""fingerprint.json in a federation's run: every site's fingerprint, and how the sites' data differ."""
+"""Fingerprints on disk: a site's one release, and fingerprint.json in a federation's run.
+
+What leaves a site once is all that ever leaves it. fingerprint.json has every site's fingerprint, and how they differ.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from ganseg_dist.atomic import write_json
 from ganseg_dist.config import DataConfig
-from ganseg_dist.errors import FederationError
+from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.fingerprint.differences import Difference
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 
 FILE = "fingerprint.json"
 
 
+def release(file: Path, data: DataConfig, measure: Callable[[], Fingerprint]) -> Fingerprint:
+    """The stored fingerprint or, the first time, the measured one, stored before it is returned.
+
+    It is returned again even if patients were added since: two releases would disclose their difference.
+
+    Args:
+        file: one for each data config, seed and least number of patients behind a number.
+
+    Raises RunError where the stored one is damaged.
+    """
+    if file.exists():
+        try:
+            return Fingerprint.from_dict(read_sealed(file), axes(data))
+        except Damaged as damage:
+            raise RunError(f"{damage}; restore what the site has disclosed, or delete it to measure it again") from None
+    measured = measure()
+    write_json(file, sealed(measured.to_dict()))
+    return measured
+
+
 def to_record(sites: Mapping[str, Fingerprint], differences: list[Difference]) -> dict[str, Any]:
     """The file's content, for JSON."""
     return {
         "sites": {site: fingerprint.to_dict() for site, fingerprint in sites.items()},
-        "differences": [difference.to_dict() for difference in differences],
+        "differences": [asdict(difference) for difference in differences],
     }
 
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ganseg_dist.config.fields import BelowOne, Positive
-from ganseg_dist.federation.flower_strategy import FlowerStrategy
-from ganseg_dist.federation.strategy import StageState
+from ganseg_dist.federation.strategy import FlowerStrategy, StageState
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,12 +36,10 @@ class AdaptiveServer(FlowerStrategy):
 
     @property
     def details(self) -> str:
-        """Learning rate and decays."""
         betas = " and ".join(f"{beta:g}" for beta in self.server_betas)
         return f"learning rate {self.server_learning_rate:g}, betas {betas}"
 
     def options(self, answers: int) -> dict[str, Any]:
-        """Learning rate and decays."""
         beta_1, beta_2 = self.server_betas
         return {"eta": self.server_learning_rate, "beta_1": beta_1, "beta_2": beta_2}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ganseg_dist.federation.flower_strategy import FlowerStrategy
+from ganseg_dist.federation.strategy import FlowerStrategy
 
 
 class FedAvg(FlowerStrategy):

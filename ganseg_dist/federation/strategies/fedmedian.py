@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ganseg_dist.federation.flower_strategy import FlowerStrategy
+from ganseg_dist.federation.strategy import FlowerStrategy
 
 
 class FedMedian(FlowerStrategy):

@@ -20,11 +20,9 @@ class FedProx(FedAvg):
 
     @property
     def details(self) -> str:
-        """By the paper's symbol."""
         return f"mu {self.proximal_weight:g}"
 
     def site_fields(self) -> Mapping[str, object]:
-        """The weight of the proximal term."""
         return {"train.proximal_weight": self.proximal_weight}
 
 

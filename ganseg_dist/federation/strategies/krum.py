@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StrictInt
 
-from ganseg_dist.federation.flower_strategy import FlowerStrategy
-from ganseg_dist.federation.strategy import StageState
+from ganseg_dist.federation.strategy import FlowerStrategy, StageState
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +30,6 @@ class MultiKrum(FlowerStrategy):
 
     @property
     def details(self) -> str:
-        """Its full name, and f."""
         return f"Multi-Krum, {self.suspected_sites} suspected"
 
     def least_answers(self) -> int:

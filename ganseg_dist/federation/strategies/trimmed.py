@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.federation.flower_strategy import FlowerStrategy
+from ganseg_dist.federation.strategy import FlowerStrategy
 
 
 class TrimmedMean(FlowerStrategy):
@@ -22,7 +22,6 @@ class TrimmedMean(FlowerStrategy):
 
     @property
     def details(self) -> str:
-        """In percent."""
         return f"{self.trimmed_share:.0%} of the sites at either end"
 
     def least_answers(self) -> int:
@@ -33,7 +32,6 @@ class TrimmedMean(FlowerStrategy):
         return fewest if int(self.trimmed_share * fewest) else fewest + 1
 
     def options(self, answers: int) -> dict[str, Any]:
-        """The share."""
         return {"beta": self.trimmed_share}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.comparison import FEDERATED, ComparedScore
+from ganseg_dist.federation.strategy import config_at_sites
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.report.labels import NOTHING

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +103,8 @@ def test_differences_skip_site_that_withholds_too_much():
     assert differences({"a": site_fingerprint()}) == differences({}) == []
 
 
-def test_difference_to_dict_holds_amount_and_description():
-    assert of(differences({"a": site_fingerprint(), "b": site_fingerprint()}), "a", "side").to_dict() == {
+def test_difference_holds_amount_and_description():
+    assert asdict(of(differences({"a": site_fingerprint(), "b": site_fingerprint()}), "a", "side")) == {
         "site": "a", "histogram": "side", "amount": 0.0, "unit": "factors of two", "stands_out": False,
         "description": "matrix size lies 0.0 factors of two above most other sites'; look at its export",
     }  # fmt: skip
