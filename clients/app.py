@@ -75,7 +75,7 @@ def preflight(node: SiteNode, instruction: RoundInstruction, content: RecordDict
 @_replying
 def fingerprint(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Histograms of the site's data over coarse bins."""
-    return node.fingerprint(instruction.settings).to_arrays(), {}
+    return node.fingerprint(instruction.settings).points, {}
 
 
 @app.train()

@@ -60,13 +60,6 @@ class EgressManifest:
 
         A kill in between leaves a line whose message was not sent, never a message without its line.
 
-        Args:
-            kind: one of `manifest.KINDS`.
-            run: the federation's name.
-            round: of the federation; 0 before its first.
-            arrays: encoded, as they are sent.
-            metrics: finite numbers.
-
         Raises FederationError when the message holds what may not leave, RunError when the last line is not as it was
         written, GansegError when the disk cannot be written.
         """

@@ -131,9 +131,7 @@ class SiteNode:
     def join(self, run: str, config: RunConfig) -> SiteInfo:
         """Check the data as `ganseg check` does, prepare them, and return their counts.
 
-        Args:
-            run: the federation's name.
-            config: of the federation; an open field is taken from the data, the names in other fields must exist there.
+        Fields that the config leaves open are taken from the data, and the names in others must exist there.
 
         Raises FederationError when it promises less privacy than site.json demands, and DataError when a case would
         spoil training or there are fewer patients than the site allows.

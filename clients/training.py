@@ -87,13 +87,7 @@ class Site:
         trained = context.shared.trained(context.system, instruction.stage).take(context.state)
         if releases is not None and releases.terms is not None:
             trained = private_update(received, trained, releases.terms)
-        message, residual = encode(
-            trained,
-            received,
-            context.residual,
-            encoding=config.federation.encoding,
-            kept_share=config.federation.kept_share,
-        )
+        message, residual = encode(trained, received, context.residual, config.federation)
         self._states.save({}, partial(_save, state=context.state, residual=residual))
         if releases is not None:
             message = dict(releases.once(instruction.round, lambda: message))
@@ -114,11 +108,7 @@ class Site:
         return Scores(len(data.validation.cases), scores)
 
     def finish(self, instruction: RoundInstruction, received: Arrays, data_record: DataRecord) -> None:
-        """End the last stage as a local run does, and store a model: the server's weights with the site's own networks.
-
-        Args:
-            data_record: the site's data.json.
-        """
+        """End the last stage as a local run does; store a model of the server's weights and the site's own networks."""
         state = self._round_context(instruction, received).state
         self._states.save({}, partial(_save, state=state, residual={}))
         origin = data_record.model_dump(include={"phantom", "synthetic", "channels"})

@@ -119,12 +119,9 @@ def strategy_names() -> list[str]:
 def _with_packages(
     published: Mapping[str, T], group: str, kind: str, expected: str, fits: Callable[[Any], bool]
 ) -> Mapping[str, T]:
-    """The published entries and, behind them, those of installed packages.
+    """The published entries and, behind them, those of installed packages, for each of which `fits` must hold.
 
-    Args:
-        kind: what an entry is, in a word, for messages.
-        expected: what an entry point must name, for messages.
-        fits: whether the named object is that.
+    Messages call an entry `kind`, and what an entry point must name `expected`.
     """
     entries = dict(published)
     for point in entry_points(group=group):

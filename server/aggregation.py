@@ -35,7 +35,7 @@ def validate_setup(config: RunConfig, sites: int) -> None:
 def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[str, float]:
     """Shares in proportion to the examples, none above the largest; they sum to 1, and one site's is 1.0.
 
-    With n sites of e_i > 0 examples and the cap c = max(largest_share, 1/n), as below 1/n no shares sum to 1:
+    With n >= 1 sites of e_i > 0 examples and the cap c = max(largest_share, 1/n), as below 1/n no shares sum to 1:
 
         w_i = min(c, lambda e_i),   lambda such that sum_i w_i = 1
 
@@ -44,10 +44,6 @@ def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[st
     less: the first site that is not cut determines lambda.
 
     The order in which sites answered changes no bit of the result.
-
-    Args:
-        examples: count by site, at least one site, each above 0.
-        largest_share: in (0, 1].
     """
     cap = max(largest_share, 1 / len(examples))
     ordered = sorted(examples, key=lambda site: (-examples[site], site))

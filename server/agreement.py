@@ -27,10 +27,6 @@ def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
     may lack one. Fields that the config names stay as they are: each site must have all named channels and regions
     and at least one of the classes.
 
-    Args:
-        config: of the run, with modalities, regions and classes named or left open.
-        sites: one record for each site that takes part.
-
     Raises FederationError naming the site and what it lacks; ConfigError or DataError, as `resolve` does, for what
     all sites together lack.
     """
@@ -51,11 +47,8 @@ def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
 def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelScheme, int]:
     """The label scheme of the model's masks, and the number of sites whose scheme differs from it.
 
-    The sites' scheme of the config's regions if all sites agree on it; otherwise the canonical one, which prefers no
+    The sites' scheme of the agreed config's regions if all sites have it; otherwise the canonical one, which prefers no
     site.
-
-    Args:
-        config: the agreed one.
     """
     regions = config.data.regions or ()
     schemes = [site.labels.of_regions(regions) for site in sites if set(regions) <= set(site.regions)]
@@ -66,11 +59,7 @@ def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelSc
 
 
 def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
-    """The config with which a run resumes: what was agreed on at its start, whichever sites have joined since.
-
-    Args:
-        config: the one requested now.
-        earlier: the run's, with no field open.
+    """The config, now requested, with which a run resumes: what was agreed on earlier, whichever sites joined since.
 
     Raises ConfigError where the request names a channel, region or class outside the agreement.
     """

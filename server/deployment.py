@@ -47,10 +47,6 @@ def deploy(
 
     Fields that the config leaves to the data are agreed on among the hospitals that take part at the start.
 
-    Args:
-        tracker: shows the rounds.
-        write_line: receives a line for each request to the hospitals.
-
     Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.
     """
     started = time.monotonic()

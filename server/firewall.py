@@ -110,10 +110,7 @@ class Firewall:
         Rejected norms are not remembered. Accepted ones replace those of an earlier call for the same round, which
         a repeated round makes.
 
-        Args:
-            updates: all answers of one round.
-            sent: the weights that the round began with, finite and of the expected names and shapes.
-            round: its number, growing by one a round.
+        The weights that were sent are finite and of the expected names and shapes; rounds are numbered one by one.
         """
         faults = self._faults(updates)
         valid = [update for update, fault in zip(updates, faults, strict=True) if fault is None]

@@ -25,12 +25,9 @@ Answer = Callable[[Message, Context], Message]
 
 
 class InProcessGrid(Grid):
-    """Runs the sites one after the other in this process."""
+    """Runs the sites, given as node configs by ids above 0, one after the other in this process."""
 
     def __init__(self, answer: Answer, nodes: Mapping[int, Mapping[str, str]]) -> None:
-        """Args:
-        nodes: each site's node config by its id, which is above 0.
-        """
         logging.getLogger("flwr").setLevel(logging.WARNING)  # progress is shown as for any training
         identify_server(RUN)
         self.answer = answer
@@ -91,14 +88,14 @@ class InProcessGrid(Grid):
 
 
 class RayGrid(InProcessGrid):
-    """Runs the sites as Ray tasks. A site that has not answered by its message's time-to-live is killed."""
+    """Runs the sites as Ray tasks, which share a device if they get a fraction of it.
+
+    A site that has not answered by its message's time-to-live is killed.
+    """
 
     def __init__(
         self, answer: Answer, nodes: Mapping[int, Mapping[str, str]], *, cpus: float = 1, gpus: float = 0
     ) -> None:
-        """Args:
-        cpus, gpus: of each site's task; with fractions, tasks share a device.
-        """
         import ray
 
         super().__init__(answer, nodes)

@@ -209,9 +209,7 @@ class Federation:
     def _updates(self, part: Round, sent: Arrays, initial: Arrays) -> list[Update]:
         """The updates that the firewall accepts; the round is requested again while they are too few.
 
-        Args:
-            sent: the weights that the sites get.
-            initial: of `sent`, those that the stage trains and the sites send back.
+        The sites get `sent`, and send back what the stage trains of it, `initial`.
 
         Raises FederationError when too few sites answer in every attempt, or too many reject the config.
         """
@@ -257,7 +255,6 @@ class Federation:
 
     def _read(self, replies: Mapping[int, Message], initial: Arrays, part: Round) -> tuple[list[Update], list[LeftOut]]:
         """Decodes the sites' messages; returns their updates, and a record of each that could not be read."""
-        federation = self.config.federation
         updates, unread = [], []
         for node, reply in replies.items():
             site = self.sites.members[node].name
@@ -266,7 +263,7 @@ class Federation:
                 continue
             try:
                 message, scores = arrays_of(reply.content), Scores.from_numbers(numbers_of(reply.content))
-                arrays = decode(message, initial, encoding=federation.encoding, kept_share=federation.kept_share)
+                arrays = decode(message, initial, self.config.federation)
                 updates.append(Update(site, arrays, scores.examples, scores.values))
             except FederationError as error:
                 unread.append(LeftOut(site, part.number, str(error)))

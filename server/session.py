@@ -28,12 +28,7 @@ from server.sites import Sites
 def train_federation(
     run: Run, config: RunConfig, sites: Sites, tracked: TrackedRun, *, tracker: Tracker, least_sites: int
 ) -> Path:
-    """Train every remaining round; returns the last checkpoint's folder.
-
-    Args:
-        config: resolved: with every field agreed that a recipe leaves to the data.
-        tracker: shows the rounds.
-        least_sites: that must take part before the first round.
+    """Train every remaining round by a resolved config; returns the last checkpoint's folder.
 
     Raises FederationError when too few sites take part or answer.
     """
@@ -72,7 +67,7 @@ def _collect(federation: Federation) -> dict[str, Fingerprint]:
     expected_axes = axes(federation.config.data)
     instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
-    federation.sites.write_line(f"asking {len(members)} sites how their data are spread (fingerprints)")
+    federation.sites.write_line(f"asking {len(members)} sites for the fingerprints of their data")
     for node, reply in sorted(federation.sites.ask(FINGERPRINT, instruction, {}).items()):
         site = members[node].name
         try:

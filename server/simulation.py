@@ -56,9 +56,7 @@ class Simulation:
 def simulate(simulation: Simulation, answer: Answer, *, tracker: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the federation's run is finished, over a grid of this package; a second call resumes it.
 
-    Args:
-        answer: the hospitals' app.
-        tracker: shows the rounds.
+    `answer` is the hospitals' app.
     """
     request = simulation.request
 
@@ -85,10 +83,8 @@ def simulate_on(
 ) -> Run:
     """Train until the federation's run is finished, over any grid; a second call resumes it.
 
-    Args:
-        connect: returns the grid for the hospitals' folders, given in the order of its nodes.
-        tracker: shows the rounds.
-        write_line: receives a line for each request to the hospitals and each warning about their data.
+    `connect` returns the grid for the hospitals' folders, given in the order of its nodes. `write_line` receives a line
+    for each request to the hospitals and each warning about their data.
     """
     request, tracker = simulation.request, tracker or Tracker()
     started = time.monotonic()
@@ -117,10 +113,7 @@ def simulate_on(
 def validate_sites(
     config: RunConfig, cohort: Cohort, split: Split, sites: str, skew: str | None
 ) -> dict[str, tuple[str, ...]]:
-    """Each hospital's patients, after checking that the hospitals can train this recipe together.
-
-    Args:
-        config: resolved.
+    """Each hospital's patients, after checking that the hospitals can train by this resolved config.
 
     Raises ConfigError or DataError where they cannot.
     """

@@ -56,10 +56,7 @@ class Sites:
         """Ask every available node that is not a member; wait for `least` members, up to the deadline.
 
         While there are fewer, nodes that rejected are asked again every ASK_AGAIN_SECONDS: a hospital may have
-        corrected its data or settings. A simulation does not wait for that.
-
-        Args:
-            warn: receives each rejection at once.
+        corrected its data or settings. A simulation does not wait for that. `warn` receives each rejection at once.
 
         Raises FederationError, with the rejections, when fewer take part by then.
         """
@@ -95,12 +92,9 @@ class Sites:
         *,
         on_reply: Callable[[int, int], None] = lambda replies, requests: None,
     ) -> Mapping[int, Message]:
-        """The replies that arrive before the deadline, by node.
+        """The replies of these nodes, by default of all members, that arrive before the deadline.
 
-        Args:
-            kind: Flower's message type.
-            nodes: to which the request is sent; None: every member.
-            on_reply: called after each reply with the numbers of replies and of requests.
+        `on_reply` is called after each one with the numbers of replies and of requests.
         """
         recipients = list(self.members) if nodes is None else list(nodes)
         if not recipients:
@@ -130,11 +124,7 @@ class Sites:
     def _push(
         self, kind: str, instruction: RoundInstruction, arrays: Arrays, nodes: Sequence[int], end: float
     ) -> dict[str, int]:
-        """Send a request to each node; returns the node by message id.
-
-        Args:
-            end: the deadline, on the monotonic clock.
-        """
+        """Send a request to each node, with a deadline on the monotonic clock; returns the node by message id."""
         if not nodes:
             return {}
         content = pack_instruction(instruction, arrays)

@@ -33,11 +33,7 @@ INTERRUPTED = 130
 
 
 def submit(app: Path, settings: Sequence[str]) -> None:
-    """Train to the end.
-
-    Args:
-        app: folder of pyproject.toml.
-        settings: `KEY=VALUE` each.
+    """Train to the end by `KEY=VALUE` settings.
 
     Raises ConfigError for invalid settings, RunError for a run that is being trained, FederationError when the run does
     not complete.

@@ -10,6 +10,8 @@ Corollary 3.3): they are mu-GDP with mu = sqrt(k) / z, and for that delta is kno
 
 No bound is involved, as every hospital is in every round: there is no subsampling to account for. Computations
 use logarithms, so that neither a large epsilon nor a small delta under- or overflows.
+
+Everywhere mu and z are above 0, delta is in (0, 1), and epsilon is above 0, or 0 in `delta_of`.
 """
 
 from __future__ import annotations
@@ -27,25 +29,14 @@ SMALLEST, LARGEST = 1e-9, 1e6
 
 
 def delta_of(epsilon: float, mu: float) -> float:
-    """The smallest delta with which a mu-GDP mechanism is (epsilon, delta)-private.
-
-    Args:
-        epsilon: 0 or more.
-        mu: above 0.
-    """
+    """The smallest delta with which a mu-GDP mechanism is (epsilon, delta)-private."""
     first = log_ndtr(mu / 2 - epsilon / mu)
     second = epsilon + log_ndtr(-mu / 2 - epsilon / mu)
     return float(math.exp(first) * -math.expm1(min(second - first, 0.0)))
 
 
 def epsilon_of(noise_multiplier: float, releases: int, delta: float) -> float:
-    """The smallest epsilon with which these releases together are (epsilon, delta)-private; 0 for none.
-
-    Args:
-        noise_multiplier: z of each release, above 0.
-        releases: their number; each may depend on the earlier ones.
-        delta: in (0, 1).
-    """
+    """The smallest epsilon with which these releases together are (epsilon, delta)-private; 0 for none."""
     return epsilon_at(math.sqrt(releases) / noise_multiplier, delta)
 
 
@@ -62,13 +53,7 @@ def epsilon_at(mu: float, delta: float) -> float:
 
 
 def noise_multiplier_for(epsilon: float, delta: float, releases: int) -> float:
-    """The smallest z with which these releases together are (epsilon, delta)-private.
-
-    Args:
-        epsilon: above 0.
-        delta: in (0, 1).
-        releases: 1 or more.
-    """
+    """The smallest z with which these releases, 1 or more, together are (epsilon, delta)-private."""
     mu = brentq(lambda mu: delta_of(epsilon, mu) - delta, SMALLEST, LARGEST, xtol=1e-12)
     return float(math.sqrt(releases) / mu * ROUNDED_UP)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ganseg_dist.config.federation import Encoding
+from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.errors import FederationError, TrainingDiverged
 from ganseg_dist.federation.protocol import Layout, check_arrays
 
@@ -32,9 +32,7 @@ def encode(
     trained: Mapping[str, Weights],
     sent: Mapping[str, Weights],
     residual: Mapping[str, Weights],
-    *,
-    encoding: Encoding,
-    kept_share: float,
+    federation: FederationConfig,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Weights]]:
     """The site's side: the message to the server, and the residual that the site keeps for its next one.
 
@@ -54,9 +52,8 @@ def encode(
         sent: the server's weights, with the same names and shapes, or more.
         residual: as returned in the round before; missing names count as zeros. It ends with the stage, as later
             stages train other weights.
-        encoding: of each difference: `fp16`, half precision; `int8`, 255 levels (`_Levels`); `topk`, the largest
-            values (`_Largest`).
-        kept_share: the share of a tensor's values that `topk` sends, in (0, 1].
+        federation: its encoding of each difference: `fp16`, half precision; `int8`, 255 levels (`_Levels`); `topk`,
+            the largest values (`_Largest`).
 
     Returns:
         Arrays by name (for `fp32` those of `trained`), and the residual of each tensor (empty for `fp32`).
@@ -64,9 +61,9 @@ def encode(
     Raises TrainingDiverged where a difference is not finite: error feedback would keep it for ever. `fp32`, which
     keeps no residual, does not check.
     """
-    if encoding == "fp32":
+    if federation.encoding == "fp32":
         return dict(trained), {}
-    code = _code(encoding, kept_share)
+    code = _code(federation.encoding, federation.kept_share)
     message: dict[str, npt.NDArray[Any]] = {}
     kept: dict[str, Weights] = {}
     for name, weights in trained.items():
@@ -79,27 +76,21 @@ def encode(
     return message, kept
 
 
-def decode(message: Parts, sent: Mapping[str, Weights], *, encoding: Encoding, kept_share: float) -> dict[str, Weights]:
-    """The server's side: a site's weights by name, in the order of `sent`.
+def decode(message: Parts, sent: Mapping[str, Weights], federation: FederationConfig) -> dict[str, Weights]:
+    """The server's side: a site's weights by name, in the order of `sent`, the weights that it expects back.
 
     A message is not trusted. Names, types and shapes must be those that follow from `sent` and the encoding, so no
     message makes the server allocate more than the tensors that it expects. Whether the weights are finite and of a
     plausible size is for the caller to check, for every encoding alike.
 
-    Args:
-        message: arrays by name, such as `encode` makes.
-        sent: the server's weights, for the tensors that it expects back.
-        encoding: the site's.
-        kept_share: the site's.
-
     Raises FederationError for an array that is missing, not expected, or of another type or shape; for a scale that
     is negative or not finite; for indices out of range, doubled or out of order.
     """
     shapes = {name: np.shape(weights) for name, weights in sent.items()}
-    if encoding == "fp32":
+    if federation.encoding == "fp32":
         check_arrays(message, {name: (np.float32, shape) for name, shape in shapes.items()}, AGREED)
         return {name: message[name] for name in sent}
-    code = _code(encoding, kept_share)
+    code = _code(federation.encoding, federation.kept_share)
     layouts = {name: code.layout(shape) for name, shape in shapes.items()}
     expected = {name + part: form for name, layout in layouts.items() for part, form in layout.items()}
     check_arrays(message, expected, AGREED)
@@ -119,26 +110,12 @@ def message_bytes(message: Parts) -> int:
     return sum(array.nbytes for array in message.values())
 
 
-class _Code(Protocol):
-    """One encoding of a tensor; arrays are named by their suffixes of the tensor's name."""
+def _code(encoding: Literal["fp16", "int8", "topk"], kept_share: float) -> _Halves | _Levels | _Largest:
+    """An encoding of one tensor, in arrays named by their suffixes of its name.
 
-    def layout(self, shape: Shape) -> Layout:
-        """The arrays of a tensor of this shape."""
-        ...
-
-    def pack(self, difference: Weights) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of a finite difference, with the types and shapes of `layout`."""
-        ...
-
-    def unpack(self, parts: Parts, shape: Shape) -> Weights:
-        """The decoded difference, from arrays with the types and shapes of `layout`.
-
-        Raises ValueError for an invalid scale or invalid indices.
-        """
-        ...
-
-
-def _code(encoding: Literal["fp16", "int8", "topk"], kept_share: float) -> _Code:
+    `layout` has the arrays of a tensor of this shape, `pack` makes them of a finite difference, and `unpack` decodes
+    them. It raises ValueError for an invalid scale or invalid indices.
+    """
     match encoding:
         case "fp16":
             return _Halves()

@@ -4,7 +4,7 @@ A line is a JSON object in canonical form (keys sorted, no spaces, ASCII, neithe
 
 bytes     of all tensors together
 hash      sha256 of this line without its `"hash":"...",` and without its line feed
-kind      of message: one of KINDS
+kind      of message: a `Kind`
 metrics   names and numbers
 previous  sha256 of the line before without its line feed; 64 zeros in the first line
 round     of the federation; 0 before its first
@@ -29,7 +29,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO, Literal, Self, get_args
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,6 @@ from ganseg_dist.names import ArrayName, RunName
 from ganseg_dist.validation_errors import first_problem
 
 Kind = Literal["train", "evaluate", "preflight", "fingerprint", "error", "finish"]
-KINDS: tuple[str, ...] = get_args(Kind)
 START = "0" * 64
 """`previous` of the first line, and the head of a manifest without lines."""
 
@@ -88,7 +87,7 @@ class Content(Fields):
         arrays: Mapping[str, npt.NDArray[Any]],
         metrics: Mapping[str, float],
     ) -> Content:
-        """Record of a message about to be sent; its arguments are those of `EgressManifest.record`.
+        """Record of a message about to be sent, with its arrays as encoded.
 
         Raises FederationError naming what must not leave: an array or a metric that is not numeric, NaN for a metric,
         a path for a name.
@@ -123,11 +122,7 @@ class Entry(Content):
 
 
 def seal(content: Content, previous: str) -> Entry:
-    """The entry of a message that is sent now.
-
-    Args:
-        previous: `digest` of the line before; START for the first.
-    """
+    """The entry of a message that is sent now; `previous` is the `digest` of the line before, or START."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
     fields = {**content.model_dump(), "time": f"{now}Z", "previous": previous}
     return Entry.model_validate({**fields, "hash": digest(canonical(fields))})
@@ -224,12 +219,9 @@ class Link:
 
 
 def verify(lines: Iterable[bytes], each: Callable[[Entry], None], head: str | None = None) -> Verdict:
-    """Check the chain from the first line to the last.
+    """Check the chain of lines, with their line feeds; `each` receives the intact entries.
 
-    Args:
-        lines: of a binary file, with their line feeds.
-        each: called with every intact entry.
-        head: the hash that the last line must have.
+    `head` is the hash that the last line must have.
     """
     links: list[Link] = []
     faults: list[Fault] = []

@@ -58,11 +58,7 @@ class Terms:
 
     @classmethod
     def of(cls, config: PrivacyConfig, rounds: int) -> Terms:
-        """From a config with privacy on.
-
-        Args:
-            rounds: planned, over all stages; if the config gives only epsilon, the noise spends it over these rounds.
-        """
+        """From a config with privacy on; if it gives only epsilon, the noise spends it over all planned rounds."""
         z = config.noise_multiplier
         if z is None:
             assert config.epsilon is not None
@@ -75,10 +71,8 @@ class Terms:
 
 
 def validate_privacy(config: RunConfig, rounds: int) -> None:
-    """Raises ConfigError for a federation that could not keep its guarantee; passes if privacy is off.
-
-    Args:
-        rounds: planned, over all stages.
+    """Raises ConfigError for a federation that could not keep its guarantee over all planned rounds; passes if privacy
+    is off.
     """
     federation, privacy = config.federation, config.federation.privacy
     if not privacy.on:
@@ -119,9 +113,7 @@ def withholds_scores(config: RunConfig) -> bool:
 def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
     """Raises FederationError, naming what is missing, for a federation that offers less than a hospital demands.
 
-    Args:
-        rounds: planned, over all stages.
-        spent: mu^2 of what the hospital has released to others (`spent_before`); it counts where no server is trusted.
+    `spent` is mu^2 of what the hospital has released to others (`spent_before`); it counts where no server is trusted.
     """
     if not offered.on:
         raise FederationError("federation.privacy: is off, and site.json demands it; the federation must set it")
@@ -150,10 +142,6 @@ def private_update(sent: Arrays, trained: Arrays, terms: Terms, entropy: Entropy
     """The update of a site that trusts no server: w_sent + clip(w_trained - w_sent, S) + N(0, (z S)^2).
 
     It discloses to all, the server included, what one release of multiplier z discloses of the hospital.
-
-    Args:
-        sent: the server's weights, as the site received them.
-        trained: the site's, under names that `sent` has.
     """
     change = clipped(_difference(trained, sent), terms.clip_norm)
     deviation = terms.noise_multiplier * terms.clip_norm
@@ -176,10 +164,7 @@ def private_mean(
     add the noise (`where` is site), the server adds none; it clips an update to the largest norm that noise gives an
     honest one, so that a bad site moves the mean no further than the noise of a good one.
 
-    Args:
-        sent: the weights that the round began with.
-        updates: by site, its weights after training, decoded; a site without a share is ignored.
-        shares: by site, fixed before the first round; they sum to at most 1.
+    Shares are fixed before the first round and sum to at most 1; the update of a site without one is ignored.
     """
     size = sum(part.size for part in sent.values())
     usual = 1 + terms.noise_multiplier * (math.sqrt(size) + FAR) if terms.where == "site" else 1
@@ -214,10 +199,7 @@ class Releases:
 
     @classmethod
     def open(cls, folder: Path, terms: Terms | None, shares: Mapping[str, float] | None = None) -> Releases:
-        """The releases in a folder, which may be empty or missing.
-
-        Args:
-            shares: of the members; used before the first release, afterwards the stored ones hold.
+        """The releases in a folder, which may be empty or missing. After the first one the stored shares hold.
 
         Raises FederationError if the stored terms differ, or the ledger is missing or damaged.
         """

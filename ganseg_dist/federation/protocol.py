@@ -69,9 +69,7 @@ def check_arrays(arrays: Mapping[str, npt.NDArray[Any]], expected: Layout, agree
     """Raises FederationError unless a message has exactly these arrays; their values are for the caller to check.
 
     Names that are not expected are counted and not repeated: the other end chose them, and they could carry data.
-
-    Args:
-        agreed: what must be equal at both ends, for the message.
+    `agreed` is what must be equal at both ends, for the message.
     """
     remedy = f"both ends must run the same {agreed}"
     missing, unknown = expected.keys() - arrays.keys(), arrays.keys() - expected.keys()

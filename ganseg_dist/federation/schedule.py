@@ -27,10 +27,7 @@ def schedule(stages: Sequence[Stage], rounds: int | None) -> tuple[Round, ...]:
     """The rounds of a run in order.
 
     Stages share the rounds in proportion to their epochs, each with at least one and at most its number of epochs; a
-    stage's epochs are spread over its rounds as evenly as integers allow.
-
-    Args:
-        rounds: their total number; None: one for each epoch.
+    stage's epochs are spread over its rounds as evenly as integers allow. None: one round for each epoch.
     """
     epochs = [stage.epochs for stage in stages]
     shares = epochs if rounds is None else [min(total, max(1, round(rounds * total / sum(epochs)))) for total in epochs]

@@ -91,11 +91,7 @@ class SharedParameters:
         return {name: tensors[name].detach().cpu().numpy().copy() for name in self.shapes}
 
     def put(self, arrays: Arrays, state: State, *, mix: bool = False) -> None:
-        """Overwrite a state's tensors by these arrays.
-
-        Args:
-            mix: set personalised tensors to the mean of the array and the state's value.
-        """
+        """Overwrite a state's tensors by these arrays; with `mix`, personalised ones by the mean of both."""
         tensors = _tensors(state)
         with torch.no_grad():
             for name in self.shapes:

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
+from pydantic import Field, TypeAdapter, ValidationError, with_config
 
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.errors import DataError, FederationError
+from ganseg_dist.federation.protocol import Number
 from ganseg_dist.files import parse_json
 from ganseg_dist.names import SiteName, Word, is_name
 
-Stated = Annotated[StrictInt, Field(ge=0)]
 Origin = Literal["patients", "phantom", "synthetic"]
 Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 
@@ -27,9 +27,9 @@ class SiteInfo:
     """A site that takes part: counts, and the names of its channels, labels and classes."""
 
     name: SiteName
-    patients: Stated
-    cases: Stated
-    slices: Stated
+    patients: Number
+    cases: Number
+    slices: Number
     """Number of slices that it trains on; 0 while channels and classes are not agreed on."""
     modalities: Words
     regions: Words
@@ -64,11 +64,7 @@ class SiteInfo:
 
 
 def validate_site_name(name: str, source: object) -> None:
-    """Raises DataError for an invalid site name.
-
-    Args:
-        source: the file or folder with the name, for the message.
-    """
+    """Raises DataError for an invalid site name in `source`, a file or folder."""
     if not is_name(name, SiteName):
         raise DataError(
             f"{source}: site {name!r}: is no name that can be shown; take 1 to 60 characters without line breaks, "

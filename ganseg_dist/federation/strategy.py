@@ -65,13 +65,9 @@ class Strategy(Frozen):
     def aggregate(
         self, sent: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float], state: StageState
     ) -> Mapping[str, npt.NDArray[Any]]:
-        """The aggregate of the sites' models, under the names of `sent`.
+        """The aggregate of the sites' models after training, under the names of `sent`, the round's first weights.
 
-        Args:
-            sent: the weights that the round began with.
-            updates: each site's weights after training, all under the same names.
-            weights: each site's share; they sum to 1.
-            state: of the stage; its tensors may be replaced.
+        All updates have these names; `weights` are the sites' shares, which sum to 1. `state.tensors` may be replaced.
         """
 
 
@@ -113,7 +109,7 @@ def strategy_of(federation: FederationConfig) -> Strategy:
 def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
     """The config by which each of this many sites trains.
 
-    A step of the federation is a step at every site, so that its batch is what all of them see: like workers of one
+    A step of the federation is a step at every site, so that its batch is spread over all of them: like workers of one
     run, n sites take an n-th of `train.batch_size` each. With whole batches they would take an n-th of the steps that
     the same data give in one place, and average models that have hardly changed.
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ganseg_dist.config import FederationConfig
 from ganseg_dist.errors import FederationError, TrainingDiverged
 from ganseg_dist.federation.encoding import decode, encode, message_bytes
 
@@ -24,19 +25,21 @@ def tensor(*values: float) -> dict[str, np.ndarray]:
 def message_of(encoding: str, *values: float, kept_share: float = 0.5) -> dict[str, np.ndarray]:
     """The message for a change of one tensor `w` from zeros."""
     zeros = tensor(*np.zeros(len(values)))
-    return encode(tensor(*values), zeros, {}, encoding=encoding, kept_share=kept_share)[0]
+    return encode(tensor(*values), zeros, {}, FederationConfig(encoding=encoding, kept_share=kept_share))[0]
 
 
 def read(message: dict[str, np.ndarray], encoding: str, *, size: int, kept_share: float = 0.5) -> list[float]:
     """The tensor as decoded by the server."""
-    return decode(message, tensor(*np.zeros(size)), encoding=encoding, kept_share=kept_share)["w"].tolist()
+    return decode(message, tensor(*np.zeros(size)), FederationConfig(encoding=encoding, kept_share=kept_share))[
+        "w"
+    ].tolist()
 
 
 def test_fp32_encoding_is_lossless():
     sent, trained = weights(0, size=1e3), weights(1, size=1e-3)
     assert any((sent[name] + (trained[name] - sent[name]) != trained[name]).any() for name in sent)
-    message, residual = encode(trained, sent, {}, encoding="fp32", kept_share=0.1)
-    arrived = decode(message, sent, encoding="fp32", kept_share=0.1)
+    message, residual = encode(trained, sent, {}, FederationConfig(encoding="fp32", kept_share=0.1))
+    arrived = decode(message, sent, FederationConfig(encoding="fp32", kept_share=0.1))
     assert {name: array.tobytes() for name, array in arrived.items()} == {
         name: array.tobytes() for name, array in trained.items()
     }
@@ -46,7 +49,7 @@ def test_fp32_encoding_is_lossless():
 def test_fp16_encoding_rounds_and_saturates():
     """1/3 is rounded; 70000 saturates at 65504, and its rest stays in the residual."""
     sent = tensor(0, 0, 0)
-    message, residual = encode(tensor(0.5, 1 / 3, 70000), sent, {}, encoding="fp16", kept_share=1)
+    message, residual = encode(tensor(0.5, 1 / 3, 70000), sent, {}, FederationConfig(encoding="fp16", kept_share=1))
     assert message["w"].dtype == np.float16
     assert read(message, "fp16", size=3) == [0.5, 1365 / 4096, 65504]
     assert residual["w"] == pytest.approx([0, 1 / 3 - 1365 / 4096, 4496], rel=1e-3)
@@ -75,8 +78,8 @@ def test_topk_encoding_keeps_largest_values():
 def test_topk_encoding_selects_per_tensor():
     trained = {"large": np.array([100, 90], np.float32), "small": np.array([1, 2], np.float32)}
     sent = {name: np.zeros(2, np.float32) for name in trained}
-    message, residual = encode(trained, sent, {}, encoding="topk", kept_share=0.5)
-    arrived = decode(message, sent, encoding="topk", kept_share=0.5)
+    message, residual = encode(trained, sent, {}, FederationConfig(encoding="topk", kept_share=0.5))
+    arrived = decode(message, sent, FederationConfig(encoding="topk", kept_share=0.5))
     assert {name: array.tolist() for name, array in arrived.items()} == {"large": [100, 0], "small": [0, 2]}
     assert {name: array.tolist() for name, array in residual.items()} == {"large": [0, 90], "small": [1, 0]}
 
@@ -87,8 +90,8 @@ def test_encoding_errors_are_bounded(seed, size):
     sent, step = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}, weights(seed, size=size)
     off = {}
     for encoding in LOSSY:
-        message, residual = encode(step, sent, {}, encoding=encoding, kept_share=0.25)
-        arrived = decode(message, sent, encoding=encoding, kept_share=0.25)
+        message, residual = encode(step, sent, {}, FederationConfig(encoding=encoding, kept_share=0.25))
+        arrived = decode(message, sent, FederationConfig(encoding=encoding, kept_share=0.25))
         assert list(arrived) == list(SHAPES)
         assert {name: array.shape for name, array in arrived.items()} == SHAPES
         assert {name: array.shape for name, array in residual.items()} == SHAPES
@@ -114,10 +117,10 @@ def test_encode_residual_carries_error_to_later_rounds(encoding):
     uncorrected = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     for before, step in zip(sent, steps, strict=True):
         trained = plus(before, step)
-        message, residual = encode(trained, before, residual, encoding=encoding, kept_share=0.2)
-        arrived = decode(message, before, encoding=encoding, kept_share=0.2)
-        once, _ = encode(trained, before, {}, encoding=encoding, kept_share=0.2)
-        without_residual = decode(once, before, encoding=encoding, kept_share=0.2)
+        message, residual = encode(trained, before, residual, FederationConfig(encoding=encoding, kept_share=0.2))
+        arrived = decode(message, before, FederationConfig(encoding=encoding, kept_share=0.2))
+        once, _ = encode(trained, before, {}, FederationConfig(encoding=encoding, kept_share=0.2))
+        without_residual = decode(once, before, FederationConfig(encoding=encoding, kept_share=0.2))
         for name in SHAPES:
             truth[name] += trained[name].astype(float) - before[name]
             decoded[name] += arrived[name].astype(float) - before[name]
@@ -133,8 +136,8 @@ def test_topk_residual_accumulates_until_value_is_largest():
     """Every round changes the values by 3 and 1 and sends one value: 3, until the unsent 1s sum to 4."""
     zeros, residual, decoded = tensor(0, 0), {}, []
     for _ in range(4):
-        message, residual = encode(tensor(3, 1), zeros, residual, encoding="topk", kept_share=0.5)
-        decoded.append(decode(message, zeros, encoding="topk", kept_share=0.5)["w"].tolist())
+        message, residual = encode(tensor(3, 1), zeros, residual, FederationConfig(encoding="topk", kept_share=0.5))
+        decoded.append(decode(message, zeros, FederationConfig(encoding="topk", kept_share=0.5))["w"].tolist())
     assert decoded == [[3, 0], [3, 0], [3, 0], [0, 4]]
     assert residual["w"].tolist() == [3, 0]
 
@@ -143,8 +146,8 @@ def test_topk_residual_accumulates_until_value_is_largest():
 @pytest.mark.parametrize("encoding", ["fp32", *LOSSY])
 def test_decode_of_unchanged_weights_is_exact(encoding):
     sent = weights(0)
-    message, _ = encode(sent, sent, {}, encoding=encoding, kept_share=0.1)
-    arrived = decode(message, sent, encoding=encoding, kept_share=0.1)
+    message, _ = encode(sent, sent, {}, FederationConfig(encoding=encoding, kept_share=0.1))
+    arrived = decode(message, sent, FederationConfig(encoding=encoding, kept_share=0.1))
     assert all(np.array_equal(arrived[name], sent[name]) for name in sent)
 
 
@@ -152,8 +155,8 @@ def test_decode_of_unchanged_weights_is_exact(encoding):
 @pytest.mark.parametrize("largest", [1e-45, 1e-44, 2.6e-43, 1e-40, 1e-38])
 def test_int8_encoding_of_subnormals_keeps_error_in_residual(largest):
     zeros = tensor(0, 0)
-    message, residual = encode(tensor(largest, -largest), zeros, {}, encoding="int8", kept_share=1)
-    arrived = decode(message, zeros, encoding="int8", kept_share=1)["w"]
+    message, residual = encode(tensor(largest, -largest), zeros, {}, FederationConfig(encoding="int8", kept_share=1))
+    arrived = decode(message, zeros, FederationConfig(encoding="int8", kept_share=1))["w"]
     assert np.abs(residual["w"]).max() <= np.float32(largest)
     assert (arrived + residual["w"]).tolist() == tensor(largest, -largest)["w"].tolist()
 
@@ -161,7 +164,10 @@ def test_int8_encoding_of_subnormals_keeps_error_in_residual(largest):
 def test_encode_omits_untrained_tensors_from_message_and_residual():
     """A tensor that the site did not train is in neither message nor residual."""
     message, residual = encode(
-        tensor(1, 2), {**tensor(0, 0), "other": np.ones(3, np.float32)}, {}, encoding="int8", kept_share=1
+        tensor(1, 2),
+        {**tensor(0, 0), "other": np.ones(3, np.float32)},
+        {},
+        FederationConfig(encoding="int8", kept_share=1),
     )
     assert set(message) == {"w", "w#scale"}
     assert set(residual) == {"w"}

@@ -1,13 +1,14 @@
 """Validation of messages at both ends of a federation."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation import protocol
-from ganseg_dist.federation.manifest import KINDS
+from ganseg_dist.federation.manifest import Kind
 from ganseg_dist.federation.protocol import RoundInstruction, Scores, check_arrays, describe_error, kind_of
 
 EXPECTED = {"head": (np.float32, (2, 2)), "body": (np.float32, (4,))}
@@ -77,4 +78,4 @@ def test_describe_error_hides_text_of_error():
 
 def test_kind_of_covers_manifest_kinds():
     types = (protocol.PREFLIGHT, protocol.FINGERPRINT, protocol.TRAIN, protocol.EVALUATE, protocol.FINISH)
-    assert {*map(kind_of, types), "error"} == set(KINDS)
+    assert {*map(kind_of, types), "error"} == set(get_args(Kind))

@@ -139,7 +139,7 @@ class Fingerprint:
 
     axes: Mapping[str, Axis]
     points: Mapping[str, Points]
-    """(bins + 1,) each, in the order of the axes; the last number is the withheld points."""
+    """int64, (bins + 1,) each, in the order of the axes; the last number is the withheld points. Sent as they are."""
 
     @property
     def patients(self) -> int:
@@ -154,10 +154,6 @@ class Fingerprint:
         """The share of a histogram that is withheld, 0 to 1."""
         points = self.points[name]
         return float(points[-1] / points.sum())
-
-    def to_arrays(self) -> dict[str, Points]:
-        """The arrays of a message: int64, (bins + 1,) each."""
-        return dict(self.points)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], axes: Mapping[str, Axis]) -> Self:

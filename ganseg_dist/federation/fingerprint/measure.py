@@ -45,12 +45,9 @@ RIM_PIXELS = 2
 
 
 def fingerprint(cases: Iterable[tuple[Case, PreparedCase]], data: DataConfig, minimum: int) -> Fingerprint:
-    """The disclosed fingerprint of these cases.
+    """The disclosed fingerprint of one or more cases, each as exported and as prepared under `data`, a resolved config.
 
-    Args:
-        cases: at least one, each as exported and as prepared under `data`.
-        data: of the agreed config, resolved.
-        minimum: least number of patients behind every disclosed number (`disclosure.disclose`).
+    At least `minimum` patients stand behind every number (`disclosure.disclose`).
 
     Raises DataError when a scan cannot be read.
     """

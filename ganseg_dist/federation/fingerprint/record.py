@@ -1,6 +1,6 @@
-"""Fingerprints on disk: a site's one release, and fingerprint.json in a federation's run.
+"""Fingerprints on disk: a site's only release, and fingerprint.json in a federation's run.
 
-What leaves a site once is all that ever leaves it. fingerprint.json has every site's fingerprint, and how they differ.
+Later requests get the same release. fingerprint.json has every site's fingerprint, and how their data differ.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ FILE = "fingerprint.json"
 def release(file: Path, data: DataConfig, measure: Callable[[], Fingerprint]) -> Fingerprint:
     """The stored fingerprint or, the first time, the measured one, stored before it is returned.
 
-    It is returned again even if patients were added since: two releases would disclose their difference.
-
-    Args:
-        file: one for each data config, seed and least number of patients behind a number.
+    It is returned again even if patients were added since: two releases would disclose their difference. There is a
+    file for each data config, seed and least number of patients behind a number.
 
     Raises RunError where the stored one is damaged.
     """

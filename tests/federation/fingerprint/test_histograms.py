@@ -72,7 +72,7 @@ def test_sum_fingerprints_adds_points():
 
 def test_fingerprint_round_trips_through_arrays_and_json():
     sent = of_classes(0, 300, 200, 100)
-    received = Fingerprint.from_arrays(sent.to_arrays(), AXES)
+    received = Fingerprint.from_arrays(sent.points, AXES)
     read = Fingerprint.from_dict(json.loads(json.dumps(sent.to_dict())), AXES)
     for name, points in sent.points.items():
         assert points.dtype == np.int64
@@ -87,7 +87,7 @@ def test_fingerprint_round_trips_through_arrays_and_json():
 
 
 def _changed(name: str, array) -> dict[str, np.ndarray]:
-    return {**of_classes(0, 300, 200, 0).to_arrays(), name: array}
+    return {**of_classes(0, 300, 200, 0).points, name: array}
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def _changed(name: str, array) -> dict[str, np.ndarray]:
         (_changed("classes", np.array([-100, 400, 200, 0])), "classes: holds a number that counts no patients"),
         (_changed("classes", np.array([2**62, 2**62, 2**62, 2**62 + 500])), "classes: holds a number"),
         (_changed("classes", np.array([0, 300, 200, 100])), "not of the same patients"),
-        (of_classes(0, 0, 0, 0).to_arrays(), "not of the same patients"),
-        (of_classes(0, 30, 20, 0).to_arrays(), "not of the same patients"),
-        (of_classes(100 * MOST_PATIENTS, 100, 0, 0).to_arrays(), "side: holds a number"),
+        (of_classes(0, 0, 0, 0).points, "not of the same patients"),
+        (of_classes(0, 30, 20, 0).points, "not of the same patients"),
+        (of_classes(100 * MOST_PATIENTS, 100, 0, 0).points, "side: holds a number"),
     ],
 )
 def test_fingerprint_from_arrays_rejects_malformed_arrays(arrays, message):

@@ -115,7 +115,7 @@ def test_fingerprint_of_phantoms_round_trips(cohort: Cohort, debug_config: RunCo
     cases = with_prepared([case for case in cohort.cases if case.mask is not None], debug_config.data, store)
     found = fingerprint(cases, debug_config.data, 5)
     assert found.patients == len({case.patient for case, _ in cases}) >= 5
-    read = Fingerprint.from_arrays(found.to_arrays(), axes(debug_config.data))
+    read = Fingerprint.from_arrays(found.points, axes(debug_config.data))
     assert read.disclosed("in_plane").max() == 100 * found.patients  # all at 6 mm
     for channel in debug_config.data.modalities:
         seen = read.disclosed(f"seen/{channel}")
