@@ -80,7 +80,7 @@ def test_private_sweep_splits_epsilon_over_trials(phantom):
         (
             {"federation.privacy.epsilon": 8.0},
             {"scheduler": "asha"},
-            "--scheduler asha: compares trials in training by what every",
+            "--scheduler asha: compares trials in training by a score",
         ),
         ({"train.privacy.epsilon": 8.0, "train.keep": "last"}, {}, "train.privacy.epsilon: every site would need"),
     ],
