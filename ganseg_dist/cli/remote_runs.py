@@ -1,6 +1,6 @@
 """With GANSEG_RUNS_URI a command fetches the runs that it needs when it begins, and sends those that it changed.
 
-Only commands do: to look for a run, to train and to evaluate download nothing.
+Only commands do: functions that find, train or evaluate runs download nothing.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _send_changed(before: Mapping[Path, Mapping[str, Stamp]], remote: RemoteFold
             with show.transfer_bar(f"Sending {folder.name} to {remote.display_uri}") as advance:
                 send(folder, remote, advance)
         except (GansegError, OSError) as error:
-            problems.append(f"{folder}: is whole here, and not kept: {error}")
+            problems.append(f"{folder}: is complete here, and not copied: {error}")
             if isinstance(error, ConfigError):  # it concerns the remote folder, so the others would fail too
                 break
     if sent_in_training:

@@ -1,1 +1,1 @@
-"""Runs kept at GANSEG_RUNS_URI, beside the folder that is worked in."""
+"""Copies of runs at GANSEG_RUNS_URI, beside the working folder."""

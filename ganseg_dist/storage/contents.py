@@ -1,7 +1,7 @@
 """The format of a run's remote copy: one small object lists its files, and unlisted files do not count.
 
 URI/NAME/contents.json     its writer, its revision, and each file's size, digest and revision
-URI/NAME/000017/...        the files that changed with revision 17, under their own names
+URI/NAME/000017/...        the files that changed with revision 17, under their names
 
 A revision never overwrites files of an earlier one. contents.json is replaced atomically once all files of a revision
 are uploaded, and only then are unlisted files deleted: an interrupted copy changes nothing.

@@ -16,7 +16,7 @@ from ganseg_dist.paths import why_not_inside
 
 FILE = ".kept.json"
 LOCKS = "*.lock"
-RAYS_OWN = "checkpoints/ray"
+RAY_STATE = "checkpoints/ray"
 """State of the Ray cluster that trained last, which another cluster does not need."""
 
 Stamp = tuple[int, int]
@@ -66,11 +66,11 @@ def stamps(folder: Path) -> dict[str, Stamp]:
 
 
 def _is_copied(path: Path) -> bool:
-    """Excludes unfinished files, locks, Ray's own state, and paths that could not be fetched again."""
+    """Excludes unfinished files, locks, Ray's state, and paths that could not be fetched again."""
     return not (
         path.as_posix() == FILE
         or why_not_inside(path.as_posix()) is not None
         or path.match(LOCKS)
-        or path.is_relative_to(RAYS_OWN)
+        or path.is_relative_to(RAY_STATE)
         or any(part.startswith(UNFINISHED) for part in path.parts)
     )

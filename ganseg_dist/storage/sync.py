@@ -60,4 +60,4 @@ def _warn_of_failure(folder: Path) -> Iterator[None]:
     try:
         yield
     except (GansegError, OSError) as error:
-        logger.warning("%s: is not kept for now: %s", folder.name, error)
+        logger.warning("%s: is not copied for now: %s", folder.name, error)

@@ -88,7 +88,7 @@ def fetch(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], obje
 
 
 def _counted(sizes: Mapping[str, int], advance: Callable[[int, int], object]) -> Iterator[str]:
-    """The paths of these sizes in bytes, one by one, each counted once the caller asks for the next."""
+    """The paths of these sizes in bytes, one by one, each counted once the caller takes the next."""
     done, total = 0, sum(sizes.values())
     advance(done, total)
     for path, size in sizes.items():
@@ -105,7 +105,7 @@ def _is_foreign(copy: Contents, record: Record) -> bool:
 def _conflict(folder: Path, remote: RemoteFolder) -> RunError:
     return RunError(
         f"{folder}: is another than {remote.display_uri}/{folder.name}, which was copied there from elsewhere; move "
-        "away the one that is not wanted and start again"
+        "away the one that is not wanted and rerun the same command"
     )
 
 
@@ -116,8 +116,8 @@ def _fetch_file(remote: RemoteFolder, place: str, entry: Entry, file: Path) -> N
         problem = "is missing" if digest is None else "is damaged (its digest differs)"
         run, list_of = place.partition("/")[0], f"{place.partition('/')[0]}/{LIST}"
         raise RunError(
-            f"{remote.display_uri}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied "
-            f"just now, else restore it, or delete {run} there to start over"
+            f"{remote.display_uri}/{place}: {problem}, and {list_of} lists it; rerun the same command if the run is "
+            f"being copied now, else restore it, or delete {run} there to start over"
         )
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
 

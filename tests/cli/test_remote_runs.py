@@ -157,8 +157,8 @@ def test_fetch_runs_raises_run_error_when_upload_fails(runs, remote, monkeypatch
     with pytest.raises(RunError) as caught, command("second"):
         (runs / "second" / "run.json").write_text("changed")
     assert str(caught.value) == (
-        f"{runs / 'second'}: is whole here, and not kept: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); "
-        "fix it"
+        f"{runs / 'second'}: is complete here, and not copied: GANSEG_RUNS_URI s3://bucket/runs: cannot be written "
+        "(away); fix it"
     )
 
 
@@ -167,7 +167,7 @@ def test_fetch_runs_keeps_command_error_when_upload_fails_too(runs, remote, monk
     with pytest.raises(RunError, match=r"^mine$"), command("second"):
         change_and_raise(runs / "second", RunError("mine"))
     assert len(caplog.messages) == 1
-    assert "is whole here, and not kept" in caplog.messages[0]
+    assert "is complete here, and not copied" in caplog.messages[0]
 
 
 def test_fetch_runs_retries_failed_upload_in_next_command(runs, shared, remote, monkeypatch):

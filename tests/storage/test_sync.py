@@ -103,7 +103,7 @@ def test_syncing_warns_of_failed_copy_and_continues(run, remote, tmp_path, monke
             save(run, 1)
             wait_for(lambda: caplog.messages)
         save(run, 2)
-    assert "first: is not kept for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it" in (
+    assert "first: is not copied for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it" in (
         caplog.messages
     )
     assert remote_files(remote, tmp_path)[-2:] == ["step-1", "step-2"]

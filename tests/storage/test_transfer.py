@@ -136,7 +136,7 @@ def test_send_and_fetch_reject_diverged_folder(folder, elsewhere, remote):
             copy(folder, remote)
         assert str(caught.value) == (
             f"{folder}: is another than {remote.display_uri}/first, which was copied there from elsewhere; move away "
-            "the one that is not wanted and start again"
+            "the one that is not wanted and rerun the same command"
         )
     assert read(folder)["run.json"] == '{"mine": 1}'
     shutil.rmtree(folder)
@@ -200,8 +200,8 @@ def test_fetch_rejects_damaged_copy(folder, elsewhere, shared, remote):
         fetch(elsewhere, remote)
     assert str(caught.value) == (
         f"{remote.display_uri}/first/000001/checkpoints/step-1/rng: is damaged (its digest differs), and "
-        "first/contents.json lists it; start again if the run is being copied just now, else restore it, or delete "
-        "first there to start over"
+        "first/contents.json lists it; rerun the same command if the run is being copied now, else restore it, or "
+        "delete first there to start over"
     )
     assert not elsewhere.exists()
     assert not list(elsewhere.parent.glob(".unfinished-*"))
