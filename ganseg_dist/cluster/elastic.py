@@ -1,7 +1,7 @@
 """Elastic training: as many workers as the cluster has room for, between a least and a most number.
 
 Ray Train restarts its workers in a smaller number when a node is lost, and in a larger one later. Two rules are added:
-only a number that divides the batch is taken, so that every step learns from the same examples however they are shared
+only a number that divides the batch is taken, so that every step trains on the same examples however they are shared
 out, and workers are added only after a checkpoint, so that no epoch is trained twice.
 """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 MOST_BYTES = 100 * 2**20
-"""That a job may upload: Ray's own limit, which Ray checks only after packing and sending."""
+"""Limit of a job's upload: Ray's, which Ray checks only after packing and sending."""
 UPLOADED = "working_dir_files"
 """A node's folder in which Ray unpacks the uploads of jobs, and deletes them when the jobs have ended."""
 ADDRESS_OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -60,8 +60,8 @@ class Submission:
     def name(self) -> str:
         """The job's name: its command with its run's name, or else its first arguments."""
         run = self.run_name
-        words = [self.arguments[0], run] if run else [word for word in self.arguments[:3] if not word.startswith("-")]
-        return folder_name("-".join(words), longest=80)
+        parts = [self.arguments[0], run] if run else [part for part in self.arguments[:3] if not part.startswith("-")]
+        return folder_name("-".join(parts), longest=80)
 
     def runtime_env(self) -> dict[str, Any]:
         """Ray's runtime environment of the job."""
@@ -88,7 +88,7 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
 
     An ended job that is submitted again is a new one with a number, and its command resumes.
 
-    Raises RunError when a job with other arguments makes the run, the upload is too large, or the cluster refuses.
+    Raises RunError when a job with other arguments makes the run, the upload is too large, or the cluster rejects it.
     """
     jobs = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
     names = [name for name in jobs if re.fullmatch(rf"{re.escape(request.name)}(-\d+)?", name)]
@@ -99,8 +99,8 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
             return name, False
         if request.run_name:
             raise RunError(
-                f"{request.run_name}: is being made by job {name}, with other words ({jobs[name].entrypoint}); wait "
-                "for it, end it with ray job stop, or choose another --run-name"
+                f"{request.run_name}: is being made by job {name}, with other arguments ({jobs[name].entrypoint}); "
+                "wait for it, end it with ray job stop, or choose another --run-name"
             )
     if request.working_dir is not None:
         check_code_folder(request.working_dir)
@@ -176,7 +176,7 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
 
 
 def exit_code(details: Any) -> int:
-    """Exit code of the job's command, of which Ray's own command line only says whether it failed."""
+    """Exit code of the job's command, of which Ray's command line only shows whether it failed."""
     status = str(details.status)
     if status.endswith("STOPPED"):
         return STOPPED
@@ -199,9 +199,9 @@ def job_arguments(arguments: Sequence[str], known: Sequence[str]) -> tuple[str, 
     return tuple(arguments)
 
 
-def options_of(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def options_of(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Pairs of option and value, from `--option value` and `--option=value`."""
-    for word, after in pairwise((*words, "")):
-        option, equals, value = word.partition("=")
+    for argument, after in pairwise((*arguments, "")):
+        option, equals, value = argument.partition("=")
         if option.startswith("--"):
             yield option, value if equals else after

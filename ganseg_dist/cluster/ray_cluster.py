@@ -34,7 +34,7 @@ def ray_cluster(*, dashboard: bool = False) -> Iterator[None]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if "RAY_ADDRESS" not in os.environ:
-        # A local cluster would write an authentication token to the home folder and make later clusters ask for it.
+        # A local cluster would write an authentication token to the home folder and make later clusters require it.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
@@ -49,7 +49,7 @@ def ray_cluster(*, dashboard: bool = False) -> Iterator[None]:
     except ConnectionError as error:
         raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({one_line(error)})") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler aborts the process
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's handler aborts the process
     try:
         yield
     finally:
@@ -79,7 +79,7 @@ def cluster_resources() -> Mapping[str, float]:
 def check_resources(*, workers: int, threads: int, gpus: bool) -> None:
     """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever.
 
-    If GANSEG_AUTOSCALES says that the cluster adds nodes on request, what is missing is logged and waited for.
+    If GANSEG_AUTOSCALES states that the cluster adds nodes on request, what is missing is logged and waited for.
     """
     total = cluster_resources()
     needed = {"CPU": workers * threads, **({"GPU": workers} if gpus else {})}
@@ -94,15 +94,15 @@ def check_resources(*, workers: int, threads: int, gpus: bool) -> None:
             )  # fmt: skip
             return
         remedy = "leave out --gpus, or add GPU nodes" if kind == "GPU" else "lower train.threads, or add nodes"
-        hint = f"; where nodes are added when asked for, set {AUTOSCALES}=1" if "RAY_ADDRESS" in os.environ else ""
+        hint = f"; where nodes are added on request, set {AUTOSCALES}=1" if "RAY_ADDRESS" in os.environ else ""
         raise RunError(
-            f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {available:g}; ask for fewer workers, "
+            f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {available:g}; request fewer workers, "
             f"{remedy}{hint}"
         )
 
 
 def autoscales() -> bool:
-    """Whether the cluster adds nodes on request, by AUTOSCALES: Ray itself does not tell."""
+    """Whether the cluster adds nodes on request, by AUTOSCALES: Ray does not report it."""
     return os.environ.get(AUTOSCALES, "0") not in ("", "0")
 
 
@@ -110,5 +110,5 @@ def no_room(workers: int, seconds: float) -> str:
     """Error message for workers that lost their nodes and found no others for so many seconds."""
     return (
         f"--workers: the cluster had no room for {workers} worker(s) for {seconds / 60:.0f} minutes; wait for what "
-        "uses it, bring lost nodes back, or ask for fewer workers: the same command resumes from the last checkpoint"
+        "uses it, bring lost nodes back, or request fewer workers: the same command resumes from the last checkpoint"
     )

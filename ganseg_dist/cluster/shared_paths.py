@@ -131,7 +131,7 @@ def check_shared_paths(
 ) -> None:
     """Check these paths on every node that has the resources `needs` (`CPU`, `GPU`).
 
-    The driver's own node is left out, so on one machine this costs nothing. A node that is lost meanwhile hosts
+    The driver's node is left out, so on one machine this costs nothing. A node that is lost meanwhile hosts
     nothing, and is no problem. The error names the first node with a problem and counts the others.
 
     Args:
@@ -180,7 +180,7 @@ def cluster_with_shared_paths(*data: Path | None, dashboard: bool = False) -> It
 
 @contextmanager
 def _marked(place: SharedPath) -> Iterator[SharedPath]:
-    """While the nodes are asked, put a unique file into a folder to write in, and expect it on every node."""
+    """While the nodes are checked, put a unique file into a folder to write in, and expect it on every node."""
     if not place.written:
         yield place
         return
@@ -194,7 +194,7 @@ def _marked(place: SharedPath) -> Iterator[SharedPath]:
 
 
 def _other_nodes(needs: Mapping[str, float]) -> dict[str, str]:
-    """By id, the addresses of the living nodes with the resources `needs`, without the driver's own."""
+    """By id, the addresses of the living nodes with the resources `needs`, without the driver's."""
     import ray
 
     own = ray.get_runtime_context().get_node_id()
@@ -222,7 +222,7 @@ def _check_nodes(
     answered, silent = ray.wait(list(addresses), num_returns=len(addresses), timeout=ANSWER_SECONDS)
     if silent:
         raise RunError(
-            f"node {addresses[silent[0]]}: does not say within {ANSWER_SECONDS:.0f} s whether it sees "
+            f"node {addresses[silent[0]]}: does not report within {ANSWER_SECONDS:.0f} s whether it sees "
             f"{', '.join(f'{place.setting} {place.path}' for place in places)}; look for a mount that hangs there"
         )
     return [

@@ -141,7 +141,7 @@ def _worker(settings: dict[str, Any]) -> None:
 class RayCheckpoints(FolderCheckpoints):
     """Checkpoints in the run's folder, on storage that all nodes share, as in a local run.
 
-    Ray's own storage refuses a run from which a damaged checkpoint was deleted, and loses an epoch whose report its
+    Ray's own storage rejects a run from which a damaged checkpoint was deleted, and loses an epoch whose report its
     controller has not registered when a worker dies.
     """
 
@@ -202,7 +202,7 @@ class RelayedProgress(Tracker):
 
 @contextmanager
 def _show_progress(relay: Any, tracker: Tracker) -> Iterator[None]:
-    """Poll the relay in a thread, and call the driver's tracker as rank 0 called its own."""
+    """Poll the relay in a thread, and call the driver's tracker as rank 0 called it."""
     done = threading.Event()
     thread = threading.Thread(target=_poll, args=(relay, tracker, done), daemon=True)
     thread.start()
@@ -248,7 +248,7 @@ def _fail_fast_on_user_error(relay: Any) -> UserCallback:
 
 
 def as_user_error(error: Exception, workers: int) -> GansegError:
-    """A worker's own GansegError if there is one, else a RunError that describes the failure in one line."""
+    """A worker's GansegError if there is one, else a RunError that describes the failure in one line."""
     from ganseg_dist.compat.ray import LOW_ON_MEMORY, is_startup_timeout
 
     raised = getattr(error, "controller_failure", None)

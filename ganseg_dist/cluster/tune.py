@@ -83,10 +83,10 @@ def run_trials(
 
     Args:
         trial: trains with given values of fields, and reports to Tune.
-        folder: of the sweep; Tune keeps its own state in it, which is read again as it was written, by this user.
+        folder: of the sweep; Tune keeps its state in it, which is read again as it was written, by this user.
         on_end: called with each trial that ends; an exception of it ends the sweep.
 
-    Raises RunError where Tune's own state is damaged.
+    Raises RunError where Tune's state is damaged.
     """
     from ray import tune
 
@@ -123,7 +123,7 @@ def run_trials(
                 raise watcher.raised from None
             raise
         if len(results) < plan.trials:  # with a damaged list of trials Tune continues silently
-            raise _damaged(state, f"knows {len(results)} of {plan.trials} trials")
+            raise _damaged(state, f"has {len(results)} of {plan.trials} trials")
         return [
             TuneResult(
                 Path(result.path).name,
@@ -148,7 +148,7 @@ def _restored(state: Path, trainable: Any) -> Any:
 
 def _damaged(state: Path, problem: str) -> RunError:
     return RunError(
-        f"{state}: Ray Tune's own state {problem}; delete it and rerun the same command: trials that have "
+        f"{state}: Ray Tune's state {problem}; delete it and rerun the same command: trials that have "
         "finished are not trained again"
     )
 

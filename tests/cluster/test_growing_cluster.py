@@ -36,7 +36,7 @@ def small(monkeypatch):
 
 @pytest.mark.usefixtures("small")
 def test_check_resources_rejects_more_than_cluster_has():
-    with pytest.raises(RunError, match=r"--workers 4: needs 8 CPU.* has 2; ask for fewer.* set GANSEG_AUTOSCALES=1"):
+    with pytest.raises(RunError, match=r"--workers 4: needs 8 CPU.* has 2; request fewer.* set GANSEG_AUTOSCALES=1"):
         cluster.check_resources(workers=4, threads=2, gpus=False)
     with pytest.raises(RunError, match=r"needs 1 GPU.* has 0; .*leave out --gpus"):
         cluster.check_resources(workers=1, threads=2, gpus=True)

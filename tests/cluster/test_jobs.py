@@ -68,7 +68,7 @@ def test_submit_follows_running_job_and_restarts_ended_job():
 
 def test_submit_rejects_other_arguments_for_run_in_progress():
     running = Cluster({"train-first": "RUNNING"})
-    with pytest.raises(RunError, match="first: is being made by job train-first, with other words"):
+    with pytest.raises(RunError, match="first: is being made by job train-first, with other arguments"):
         submit(running, Submission((*TRAIN, "--set", "train.epochs=9")))
     assert submit(running, Submission(TRAIN, {"GANSEG_RUNS": "/mine"})) == ("train-first-2", True), "another's runs"
     unnamed = ("train", "ganet_seg_debug", "--data", "/data")

@@ -53,7 +53,7 @@ def test_run_trials_rejects_damaged_tune_state(tmp_path, content):
     (tmp_path / "tune" / "tuner.pkl").write_bytes(content)
     with pytest.raises(RunError) as caught:
         run_trials(plan, RateTrial(tmp_path).train, tmp_path, lambda end: pytest.fail("a trial ended"))
-    assert str(caught.value).startswith(f"{tmp_path / 'tune'}: Ray Tune's own state cannot be read (")
+    assert str(caught.value).startswith(f"{tmp_path / 'tune'}: Ray Tune's state cannot be read (")
     assert "\n" not in str(caught.value)
 
 
@@ -98,5 +98,5 @@ def test_run_trials_rejects_state_that_lacks_trials(tmp_path):
         assert len(run_trials(plan, report_once, tmp_path, lambda end: None)) == 2
         (state,) = (tmp_path / "tune").glob("experiment_state-*.json")
         state.write_bytes(state.read_bytes()[:100])
-        with pytest.raises(RunError, match=r"tune: Ray Tune's own state knows \d of 2 trials; delete it and start the"):
+        with pytest.raises(RunError, match=r"tune: Ray Tune's state has \d of 2 trials; delete it and rerun the"):
             run_trials(plan, report_once, tmp_path, lambda end: None)
