@@ -25,7 +25,7 @@ MOST_FAULTS = 20
 MOST_NAMED = 6
 """Largest number of metrics of a kind of message that are listed by name without --verbose."""
 
-EMPTY = "empty: nothing has left yet, or the file was emptied; --head tells which: 64 zeros while nothing has left"
+EMPTY = "empty: nothing has left yet, or the file was emptied; --head shows which: 64 zeros while nothing has left"
 
 STEPS = {
     "preflight": "joining",
@@ -46,7 +46,7 @@ def audit(
     head: str | None = typer.Option(
         None,
         metavar="HASH",
-        help="The last line's hash, as an earlier audit printed it and somebody noted it elsewhere: lines cut off the "
+        help="The last line's hash, as an earlier audit printed it, noted elsewhere: lines cut off the "
         "end, or a rewritten file, show in no other way. 64 zeros: nothing had left.",
     ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Every tensor and number by its name."),
@@ -54,12 +54,12 @@ def audit(
 ) -> None:
     """Verify a hospital's record of what left it, and sum it up.
 
-    Every line seals the one before it, so lines that were altered, removed, inserted or reordered are told by their
+    Every line seals the one before it, so lines that were altered, removed, inserted or reordered are reported by
     number; so is a last line that a power cut left half written, which is no tampering. Whole lines cut off the end
     show only with --head.
 
     Exit code 0 when all lines are as they were written; 1 when one is not, and when there are none: an emptied file
-    looks like one before its first message, and is 0 only where --head, being 64 zeros, says that nothing had left; 2
+    equals one before its first message, and gives 0 only where --head is 64 zeros, as nothing had left; 2
     when the file cannot be read or is no such record.
     """
     summary = Summary()

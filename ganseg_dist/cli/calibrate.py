@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def calibrate(
     run: str = RUN,
     data: Path | None = typer.Option(
-        None, metavar="DATA", help="The cohort it was trained on, where that has moved; the run knows where it was."
+        None, metavar="DATA", help="The cohort it was trained on, if that has moved from the recorded folder."
     ),
     layout: str | None = LAYOUT,
     labels: str | None = LABELS,

@@ -25,7 +25,7 @@ def certificates(
 
     For a trial, all at once: [bold]ganseg certificates certificates --host server.example.org --node a --node b[/bold]
 
-    In earnest each hospital makes its own pair, and only NODE.pub leaves it:
+    In a real federation each hospital makes its own pair, and only NODE.pub leaves it:
     [bold]ganseg certificates keys --node a[/bold]
     """
     from ganseg_dist.federation.certificates import make_certificates

@@ -28,7 +28,7 @@ def check(
     recipe: str | None = typer.Option(
         None,
         metavar="RECIPE",
-        help="Also check whatever training of this recipe would warn of or reject, such as too few patients to split.",
+        help="Also check all that training of this recipe would warn of or reject, such as too few patients to split.",
     ),
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=f"{SET_HELP} With --recipe."),
     as_json: bool = typer.Option(False, "--json", help="Findings as JSON on stdout."),

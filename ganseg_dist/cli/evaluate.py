@@ -30,7 +30,7 @@ def evaluate(
         [],
         metavar="RUN",
         help="Another run to score on the same cases; repeatable. The plain U-Net trained on the same split, "
-        "if there is one, is found by itself.",
+        "if there is one, is found without it.",
     ),
     layout: str | None = LAYOUT,
     labels: str | None = LABELS,
@@ -174,7 +174,7 @@ def _print(summary: Summary, section: Section | None) -> None:
         show.echo(f"{counted(count, 'case')} of {summary.n_cases} with a lesion {KINDS[kind]}: look at their masks")
     for pair in summary.paired:
         difference = pair.difference
-        verdict = {True: "", False: "; no difference shown", None: "; too few patients to tell"}[pair.differs]
+        verdict = {True: "", False: "; no difference shown", None: "; too few patients to compare"}[pair.differs]
         show.echo(
             f"{pair.a} less {pair.b}, {pair.score}: {difference.mean:+.3f} "
             f"[{difference.low:+.3f}, {difference.high:+.3f}], n {difference.n}{verdict}"

@@ -60,7 +60,7 @@ def fractions(
     """How much data is enough: from a tenth of the training patients to all, with and without augmentation.
 
     Patients are nested; validation and test patients stay. GAN-OSMOSIS, Tables 2 to 5, as a measurement: its
-    published figures stand in columns of their own, of other images.
+    published figures, of other images, are in separate columns.
     """
     from ganseg_dist.studies.experiments.arms import image_arms
     from ganseg_dist.studies.experiments.splits import check_percentages, fraction_trials
@@ -82,7 +82,7 @@ def folds(
     *,
     options: Options,
 ) -> None:
-    """K-fold cross-validation by patient: everybody is tested once, by a model that never saw them.
+    """K-fold cross-validation by patient: each patient is tested once, by a model that never saw them.
 
     New images are then for all the folds together: ganseg predict NAME.
     """
@@ -160,8 +160,8 @@ def classifiers(
 ) -> None:
     """DL-GAN-CNN beside the plain CNN and a VGG16 from random weights.
 
-    Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
-    columns of their own, of other images.
+    Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures, of other
+    images, are in separate columns.
     """
     from ganseg_dist.studies.experiments.arms import check_baselines, classifier_trials
     from ganseg_dist.studies.experiments.measures import CLASSIFICATION
@@ -183,7 +183,7 @@ def robustness(
     """A run's test patients as other scanners might have seen them; nothing is trained.
 
     Images as they are, under noise, a bias field and another contrast, at three strengths each, and without each
-    of their modalities. Scans are changed on their own grids, before anything is prepared of them.
+    of their modalities. Scans are changed on their own grids, before preparation.
     """
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.runs import generated_name
@@ -216,7 +216,7 @@ def thresholds(
     """What a discriminator finds: slices called abnormal where its realism is below a threshold.
 
     GANet-Seg's Table 1 as a measurement on the run's test patients, with specificity, AUROC, AUPRC and the
-    threshold that ganseg calibrate chose; the published figures stand in columns of their own, of other images.
+    threshold that ganseg calibrate chose; the published figures, of other images, are in separate columns.
     """
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.inference.model_folder import read_thresholds
@@ -248,7 +248,7 @@ def thresholds(
         show.echo(f"{len(result.rows)} slices: {auroc}, {auprc}")
         if calibrated is None:
             show.err.print(
-                f"note: {trained.name} has no threshold of its own; choose it first with: "
+                f"note: {trained.name} has no calibrated threshold; choose it first with: "
                 f"ganseg calibrate {trained.name}"
             )
 
@@ -331,11 +331,11 @@ def _test_cases(run: str, data: Path, layout: str | None, labels: str | None) ->
 
 
 def _split_names(text: str) -> Sequence[str]:
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
-        return [int(word) for word in _split_names(text)]
+        return [int(number) for number in _split_names(text)]
     except ValueError:
         raise ConfigError(f"{option} {text}: expected whole numbers, as in {option} 10,50,100") from None

@@ -23,7 +23,7 @@ def export(
     """Copy a run's model into a folder to carry elsewhere.
 
     Weights as safetensors, config, thresholds and model card: all that ganseg predict DIR INPUT needs. Neither
-    MLflow nor Ray has to be installed there. Of folds each model has a folder of its own in DIR, and ensemble.json
+    MLflow nor Ray has to be installed there. Of folds each model has a folder in DIR, and ensemble.json
     lists them.
     """
     import shutil

@@ -28,7 +28,7 @@ def federate(
     recipe: str = RECIPE,
     data: Path = DATA,
     sites: str = typer.Option(
-        "by-hospital", metavar="by-hospital|N", help="The data's own hospitals, or N simulated ones."
+        "by-hospital", metavar="by-hospital|N", help="The data's hospitals, or N simulated ones."
     ),
     skew: str | None = SKEW,
     rounds: int | None = typer.Option(None, min=1, metavar="R", help="Rounds in all; one an epoch when not given."),
@@ -46,13 +46,13 @@ def federate(
     gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
     local: bool = typer.Option(False, "--local", help="One site after the other in this process, without Ray."),
 ) -> None:
-    """Simulate a federation: every hospital trains at home, a server averages.
+    """Simulate a federation: every hospital trains locally, a server averages.
 
-    Then the same held-out patients are asked of the federation, of all data in one place, and of each hospital alone.
+    Then the federation, all data in one place, and each hospital alone are compared on the same held-out patients.
     Networks, optimizers and discriminators of a hospital stay in runs/NAME.federated/sites/SITE, with a manifest of
     what left it: ganseg audit runs/NAME.federated/sites/SITE/egress.jsonl
 
-    Interrupted and started again with the same words, it goes on from the last round.
+    After an interruption, rerun the same command to resume from the last round.
 
     [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
     """
@@ -119,7 +119,7 @@ def _print_notes(rounds: int | None, planned: int, members: Mapping[str, Sequenc
             f"note: {planned} rounds and not {rounds}: each stage has one at least, and one an epoch at most"
         )
     if len(members) == 1:
-        show.err.print("note: one site alone is no federation; it gives the weights of a run at home")
+        show.err.print("note: one site alone is no federation; it gives the weights of a local run")
 
 
 def _compare(
@@ -163,7 +163,7 @@ def _compare(
     if untested:
         show.echo(f"no test patients: {', '.join(untested)}")
     show.echo(f"written: {', '.join(map(str, site_files))}")
-    show.table(heading("what the federation is worth", rows), *comparison_table(comparisons))
+    show.table(heading("the federation compared", rows), *comparison_table(comparisons))
     record = federated.federation()
     if record is not None:
         show.echo(f"sent: {describe_traffic(record)}")

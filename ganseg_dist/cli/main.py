@@ -39,7 +39,7 @@ app = typer.Typer(
 
     [bold]ganseg evaluate first --data cohort[/bold]
 
-    RUN is a run's name, its folder or its MLflow id. Runs are kept in ./runs, or where GANSEG_RUNS says.
+    RUN is a run's name, its folder or its MLflow id. Runs are kept in ./runs, or in GANSEG_RUNS.
 
     Exit codes: 0 done; 1 the data, the run or the machine needs attention; 2 wrong usage; 130 interrupted."""),
     no_args_is_help=True,

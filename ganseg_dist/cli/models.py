@@ -87,7 +87,7 @@ def stated_labels(run: Run) -> str | None:
 def validation_cases(
     run: Run, data: Path | None, layout: str | None = None, labels: str | None = None
 ) -> tuple[Case, ...]:
-    """The cases of the run's validation patients, of its own cohort.
+    """The cases of the run's validation patients, from its cohort.
 
     Args:
         data: the cohort's new place if it has moved; None: the place that the run recorded.
@@ -98,13 +98,13 @@ def validation_cases(
     if request is not None:
         data, layout, labels = data or Path(request.data), layout or request.layout, labels or request.labels
     if data is None:
-        raise ConfigError(f"{run.name}: does not say where its data was; give --data DATA")
+        raise ConfigError(f"{run.name}: does not record where its data was; give --data DATA")
     cohort = read_cohort(data, layout, labels)
     return cases_of_part(run, cohort, "validation")
 
 
 def check_not_experiment(reference: str) -> None:
-    """Raises RunError where one run is needed and an experiment of many is given, saying where its results are."""
+    """Raises RunError where one run is needed and an experiment of many is given, naming where its results are."""
     experiment = find_study(reference, "experiment")
     if experiment is None:
         return
@@ -145,13 +145,13 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
 
 
 def check_no_leak(run: Run, cases: Sequence[Case], remedy: str) -> None:
-    """Raises DataError, with what to do, when the run learnt from some of these patients, by name."""
+    """Raises DataError, with what to do, when the run was trained on some of these patients, by name."""
     healthy = run.data().healthy
     subjects = healthy.patients if healthy else frozenset()
-    learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation, *subjects}
-    if learnt_from:
+    trained_on = {case.patient for case in cases} & {*run.split().train, *run.split().validation, *subjects}
+    if trained_on:
         raise DataError(
-            f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; {remedy}, "
+            f"{run.name}: was trained on {len(trained_on)} of these patients, such as {min(trained_on)}; {remedy}, "
             "or, if they only share their names, rename them in a CSV manifest"
         )
 
@@ -162,7 +162,7 @@ def _check_known_cases(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
         try:
             same = contents[case.id] == content_hash(case)
         except OSError:
-            continue  # loading it says what is wrong
+            continue  # loading it reports the problem
         if not same:
             raise DataError(
                 f"{cohort.root}: {case.id} has other images or another mask than when {run.name} was trained; "

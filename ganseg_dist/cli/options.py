@@ -19,7 +19,7 @@ DATA_HELP = (
     "folder a class, or a CSV manifest."
 )
 LABELS_HELP = (
-    "What the values in the masks mean, where names do not tell or tell wrongly: binary, brats (1, 2, 4), brats2023 "
+    "What the values in the masks mean, where names do not or wrongly state it: binary, brats (1, 2, 4), brats2023 "
     "(1, 2, 3), brats2024-gli (1, 2, 3; 4 the cavity), brats2024-ped (1 enhancing, 2 and 3 core, 4 oedema), or a JSON "
     "file of labels and regions, as the README shows."
 )

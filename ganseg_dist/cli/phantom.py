@@ -25,7 +25,7 @@ def phantom(
     """Make a synthetic cohort to try everything on.
 
     MNI152 anatomy, deformed for each patient, with synthetic tumours, as BraTS 2020 lays it out. It is a phantom:
-    good for trying and testing, never evidence about patients. Interrupted and started again, it goes on.
+    good for trying and testing, never evidence about patients. Rerun the command to resume.
     """
     from ganseg_dist.data.phantom.folder import make_phantom
 

@@ -52,9 +52,9 @@ def predict(
 ) -> None:
     """Segment or classify new images.
 
-    NIfTI gives CASE_mask.nii.gz on the grid of the model's first modality, in the label values that the model learnt
-    from; pictures give PNG of their size, black and white where there is one label; a classifier writes
-    DIR/classes.csv, a line a slice. A file's channels are in the order of the files the model learnt from; where those
+    NIfTI gives CASE_mask.nii.gz on the grid of the model's first modality, in the label values of its training
+    masks; pictures give PNG of their size, black and white where there is one label; a classifier writes
+    DIR/classes.csv, a line a slice. A file's channels are in the order of the files it was trained on; where those
     had one channel each, in the order of the modalities on the model card. Images need no mask; one that is there is
     not read. A lesion that lies outside the foreground, or over most of it, is warned of. A case that cannot be read is
     named and left out; the exit code is then 1.
@@ -91,7 +91,7 @@ def predict(
         )
     if reconstruction and len(members) > 1:
         raise ConfigError(
-            f"--reconstruction: {run} is {len(members)} models, each of which fills what its own mask calls lesion; "
+            f"--reconstruction: {run} is {len(members)} models, each of which fills the lesion of its own mask; "
             f"give one of them, such as {next(iter(members.values()))}"
         )
     if system.task == "classification" and (probability or overlays):

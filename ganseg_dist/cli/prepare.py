@@ -22,9 +22,9 @@ def prepare(
 ) -> None:
     """Fill the store of prepared slices ahead of training.
 
-    Reorients, resamples, normalises, crops and slices every case. Training does this by itself; use it to prepare
-    on another machine, or once for many runs. Cases that are there already are left as they are, so that an
-    interrupted preparation, started again, goes on. The store is in the runs folder, or where GANSEG_STORE says.
+    Reorients, resamples, normalises, crops and slices every case. Training does this too; use it to prepare
+    on another machine, or once for many runs. Cases that are prepared already are kept: rerun the command to resume
+    after an interruption. The store is in the runs folder, or in GANSEG_STORE.
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths

@@ -7,7 +7,7 @@ from ganseg_dist.cli.options import RUN
 
 
 def report(run: str = RUN) -> None:
-    """Write the report of a run, or of a sweep: one page to look at.
+    """Write the report of a run, or of a sweep, on one page.
 
     RUN/report.html, self-contained: curves, overlays, tables and how to repeat the run. What the run does not have
     yet, such as an evaluation, is left out.

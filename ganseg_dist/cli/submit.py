@@ -22,14 +22,14 @@ PASSED = ("GANSEG_RUNS", "GANSEG_RUNS_URI", "GANSEG_STORE", "GANSEG_DISPLAY", "M
 
 
 def submit(
-    words: list[str] = typer.Argument(
+    arguments: list[str] = typer.Argument(
         metavar="-- COMMAND ...", help=f"What to run there: ganseg {', '.join(SUBMITTED)}, as here."
     ),
     address: str = typer.Option(
         "http://127.0.0.1:8265", metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard."
     ),
     working_dir: Path | None = typer.Option(
-        None, metavar="DIR", help="Code to upload, less what .gitignore and .rayignore name; else the cluster's own."
+        None, metavar="DIR", help="Code to upload, less what .gitignore and .rayignore name; else the cluster's."
     ),
     env: list[str] = typer.Option(
         [], "--env", metavar="NAME=VALUE", help=f"For the job; {', '.join(PASSED)} go with it where they are set."
@@ -38,16 +38,16 @@ def submit(
 ) -> None:
     """Run a command as a job on a Ray cluster, and follow it.
 
-    Its paths are the cluster's, and its exit code becomes this one's. Ctrl-C leaves the job running; the same words
-    again follow it, or, when it has ended early, go on with its run. ray job stop ID ends it, and leaves a run that
-    goes on.
+    Its paths are the cluster's, and its exit code becomes this one's. Ctrl-C leaves the job running; rerun the same
+    command to follow it or, when it has ended early, to resume its run. ray job stop ID ends it, and leaves a run
+    that can be resumed.
 
     [bold]ganseg submit --address http://head:8265 -- train ganet_seg --data /data/BraTS2020 --run-name first[/bold]
     """
     from ganseg_dist.cluster.jobs import STOPPED, Submission, connect, follow, job_arguments
     from ganseg_dist.cluster.jobs import submit as send
 
-    submission = Submission(job_arguments(words, SUBMITTED), _environment(env), working_dir)
+    submission = Submission(job_arguments(arguments, SUBMITTED), _environment(env), working_dir)
     client = connect(address)
     job, new = send(client, submission)
     show.echo(f"{'submitted' if new else 'is running already'}: {job}", err=True)

@@ -95,7 +95,7 @@ def make_synthetic(options: SynthesisOptions) -> None:
         measured = _measure(generated, real, held_out, audited, encoder, image_judge)
         _write(options.out, generated, real, audited, predictor, measured, facts, convention)
     if cohort.phantom:
-        show.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
+        show.echo("trained on a phantom: images called real below are a phantom's, not patients'")
     _report(measured, audited, real)
     kind = "images" if predictor.config.system.task == "classification" else "pairs"
     show.echo(f"written: {options.out} ({len(generated.image)} synthetic {kind})")
@@ -110,7 +110,7 @@ def _check_unused(options: Mapping[str, object], kind: str) -> None:
 
 
 def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
-    """The judge of this run. Raises ConfigError when it may have seen generated images, or learnt from other data."""
+    """The judge of this run. Raises ConfigError when it may have seen generated images, or other data than the run."""
     judge_run = finished_run(reference)
     check_judge(judge_run.name, judge_run.config(), predictor.config)
     if judge_run.split() != run.split():
@@ -124,7 +124,7 @@ def _training_cohort(run: Run) -> Cohort:
     """The cohort that the run was trained on, as read now from its folder."""
     request = run.description().request
     if request is None:
-        raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
+        raise ConfigError(f"{run.name}: does not record where its data was; train it again to synthesize from it")
     return read_cohort(Path(request.data), request.layout, request.labels)
 
 
@@ -135,10 +135,10 @@ def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet
 def _check_learnt_classes(run: Run, generated: Generated, training: SliceSet) -> None:
     """Raises RunError for a class without a training image, as generated images cannot show it."""
     names = run.config().data.classes or ()
-    unlearnt = [name for name in dict.fromkeys(generated.classes) if not (training.label == names.index(name)).any()]
-    if unlearnt:
+    unseen = [name for name in dict.fromkeys(generated.classes) if not (training.label == names.index(name)).any()]
+    if unseen:
         raise RunError(
-            f"{run.name}: its generator saw no training image of {unlearnt[0]}; ask for other classes with --class, or "
+            f"{run.name}: its generator saw no training image of {unseen[0]}; give other classes with --class, or "
             "train again with patients who have it"
         )
 

@@ -21,7 +21,7 @@ class SynthesisOptions:
     masks: Path | None = typer.Option(
         None,
         metavar="DATA",
-        help="GAN-OSMOSIS: the cohort whose masks images are generated from; the run's own training patients when not "
+        help="GAN-OSMOSIS: the cohort whose masks images are generated from; the run's training patients when not "
         "given.",
     )
     copies: int | None = typer.Option(
@@ -41,13 +41,13 @@ class SynthesisOptions:
     inception: Path | None = typer.Option(
         None,
         metavar="FILE",
-        help="An Inception v3 as ONNX, for FID; else fid_encoder, over the run's own segmenter or detector.",
+        help="An Inception v3 as ONNX, for FID; else fid_encoder, over the run's segmenter or detector.",
     )
     judge: str | None = typer.Option(
         None,
         metavar="RUN",
         help="Detector: a gan_detector run of the same split that saw no generated image (system.augmentation=none or "
-        "classical); it says whether images show their class.",
+        "classical); it shows whether images have their class.",
     )
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "--masks"))
     labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP.replace("the masks", "--masks"))
@@ -59,8 +59,8 @@ def synthesize(*, options: SynthesisOptions) -> None:
     """Make synthetic images, and check that none repeats a patient.
 
     GAN-OSMOSIS generates images from masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR
-    gets a folder a class. Beside them stand a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json,
-    which says that no patient is in it; audit.json, the nearest training image of each; quality.json, distances with
+    gets a folder a class. Beside them are a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json,
+    which states that no patient is in it; audit.json, the nearest training image of each; quality.json, distances with
     those of held-out real images and of controls; and neighbours.png, pairs to look at, with L and R (GANSEG_DISPLAY)
     where no image is mirrored. Masks of validation and test patients are never
     generated. Where too many images repeat training images nothing is written, and the exit code is 1.

@@ -66,8 +66,8 @@ def train(
 ) -> None:
     """Train a recipe on a cohort.
 
-    On Ray Train, or with --local in this process; tracked in MLflow. Interrupted and started again with the same
-    words, it resumes from the last checkpoint. Example pictures in MLflow show the patient's left on the right
+    On Ray Train, or with --local in this process; tracked in MLflow. After an interruption, rerun the same
+    command to resume from the last checkpoint. Example pictures in MLflow show the patient's left on the right
     (radiological), or with GANSEG_DISPLAY=neurological on the left.
 
     [bold]ganseg train ganet_seg_small --data BraTS2020 --workers 2[/bold]
@@ -213,7 +213,7 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
 
 
 def _changes(config: RunConfig) -> str:
-    """The recipe and the changed fields; fields set by the data have lines of their own."""
+    """The recipe and the changed fields; fields set by the data have separate lines."""
     from ganseg_dist.systems import recipes
 
     values = config.flat()

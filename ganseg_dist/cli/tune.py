@@ -34,7 +34,7 @@ def tune(
     space: str | None = typer.Option(
         None,
         metavar="NAME",
-        help="What is tried, a function in tune_spaces; the recipe's own when not given. thresholds trains nothing.",
+        help="What is tried, a function in tune_spaces; the recipe's when not given. thresholds trains nothing.",
     ),
     trials: int | None = typer.Option(
         None, min=1, metavar="N", show_default="20", help="Trials in all; the first takes the published values."
@@ -81,8 +81,8 @@ def tune(
     """Search the fields of a recipe, or a trained model's thresholds, that do best on validation patients.
 
     Every trial is a run like any other, NAME.001 and on, of the same patients and prepared slices; test patients are
-    never looked at. Thresholds are tried on what a run's model says, kept once. Interrupted and started again with the
-    same words, it goes on.
+    never used. Thresholds are tried on a run's stored predictions. After an interruption, rerun the same command to
+    resume.
 
     [bold]ganseg tune ganet_seg_small --data BraTS2020 --trials 30 --run-name sweep[/bold]
 
@@ -237,7 +237,7 @@ def _trial_progress(trials: int) -> Iterator[Any]:
 
 
 def _describe_trial(trial: TrialResult) -> str:
-    """Such as `val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
+    """Such as `val/dice_wt 0.712 after 12 epochs, stopped: the scheduler stopped it; ...`."""
     scores = "  ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "no score"
     reason = f": {trial.reason}" if trial.reason else ""
     epochs = f" after {counted(trial.epochs, 'epoch')}" if trial.epochs else ""

@@ -230,7 +230,7 @@ def test_brats_reader_requires_labels_for_paediatric_names(tmp_path):
 @pytest.mark.parametrize("case", ["p19", "UCSF-PDGM-0004"])
 def test_brats_reader_requires_labels_for_unknown_names(tmp_path, case):
     write_brats(tmp_path, [case])
-    with pytest.raises(DataError, match=f"the name of {case} nor its files tell"):
+    with pytest.raises(DataError, match=f"the name of {case} nor its files state"):
         read_cohort(tmp_path)
     (found,) = read_cohort(tmp_path, labels="brats").cases
     assert (found.scheme, found.patient) == (BRATS, case)
