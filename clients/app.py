@@ -21,6 +21,7 @@ from clients.egress import EgressManifest
 from clients.node import SiteNode
 from ganseg_dist.errors import ConfigError, GansegError
 from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
+from ganseg_dist.federation.manifest import Content
 from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, RoundInstruction, describe_error, kind_of
 from ganseg_dist.runs import named_run
 
@@ -50,14 +51,15 @@ def _replying(
             instruction = unpack_instruction(message.content)
             arrays, numbers = answer(node, instruction, message.content)
             kind = kind_of(message.metadata.message_type)
-            EgressManifest(node.manifest).record(kind, instruction.run, instruction.round, arrays, numbers)
+            sent = Content.of(kind, instruction.run, instruction.round, arrays, numbers)
+            EgressManifest(node.manifest).record(sent)
             return Message(pack_reply(arrays, numbers), reply_to=message)
         except Exception as error:
             _log(node, error)
             code, reason = describe_error(error)
             run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
             with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
-                EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
+                EgressManifest(node.manifest).record(Content.of("error", run, number, {}, {"code": code}))
             return Message(Error(code, reason), reply_to=message)
 
     return handle

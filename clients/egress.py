@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from ganseg_dist.atomic import write_error
 from ganseg_dist.errors import GansegError, RunError
-from ganseg_dist.federation.manifest import (
-    START,
-    Content,
-    Entry,
-    digest,
-    is_intact,
-    is_unfinished,
-    last_line,
-    read,
-    seal,
-    to_line,
-)
+from ganseg_dist.federation import manifest
 
 LONGEST_WAIT_SECONDS = 60.0
 """That a process waits for another one that is writing a line, which takes milliseconds."""
@@ -48,26 +35,17 @@ class EgressManifest:
         with self._locked():
             pass
 
-    def record(
-        self,
-        kind: str,
-        run: str,
-        round: int,
-        arrays: Mapping[str, npt.NDArray[Any]],
-        metrics: Mapping[str, float],
-    ) -> Entry:
+    def record(self, content: manifest.Content) -> manifest.Entry:
         """Write a message's line; send the message after this has returned, and not when it raises.
 
         A kill in between leaves a line whose message was not sent, never a message without its line.
 
-        Raises FederationError when the message holds what may not leave, RunError when the last line is not as it was
-        written, GansegError when the disk cannot be written.
+        Raises RunError when the last line is not as it was written, GansegError when the disk cannot be written.
         """
-        content = Content.of(kind, run, round, arrays, metrics)
         with self._locked() as (descriptor, last):
-            entry = seal(content, digest(last.removesuffix(b"\n")) if last else START)
+            entry = manifest.seal(content, manifest.digest(last.removesuffix(b"\n")) if last else manifest.START)
             ending = b"\n" if last and not last.endswith(b"\n") else b""
-            _append(descriptor, ending + to_line(entry) + b"\n")
+            _append(descriptor, ending + manifest.to_line(entry) + b"\n")
         return entry
 
     @contextmanager
@@ -93,19 +71,19 @@ class EgressManifest:
     def _last_line(self, descriptor: int) -> bytes:
         """The last line as it stands, verified; empty for an empty file."""
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            start, last = last_line(file)
-            while last and is_unfinished(last):
+            start, last = manifest.last_line(file)
+            while last and manifest.is_unfinished(last):
                 self._set_aside(last)
                 os.ftruncate(descriptor, start)
                 os.fsync(descriptor)
-                start, last = last_line(file)
+                start, last = manifest.last_line(file)
         if last:
             self._verify(last.removesuffix(b"\n"))
         return last
 
     def _verify(self, last: bytes) -> None:
         try:
-            intact = is_intact(read(last), last)
+            intact = manifest.is_intact(manifest.read(last), last)
         except ValueError:
             intact = False
         if not intact:

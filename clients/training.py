@@ -16,13 +16,7 @@ from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.engine.checkpoint import (
-    KEPT,
-    FolderCheckpoints,
-    load_checkpoint,
-    read_position,
-    save_checkpoint,
-)
+from ganseg_dist.engine.checkpoint import KEPT, FolderCheckpoints, load_checkpoint, read_position, save_checkpoint
 from ganseg_dist.engine.epochs import end_stage
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import Tracker
@@ -81,7 +75,8 @@ class Site:
         context = self._round_context(instruction, received)
         data = self.prepared.open(config)[context.stage.source]
         losses = LastLosses()
-        scored_later = StageData(data.train, _no_slices(data))  # only the average is scored, by `evaluate`
+        no_slices = SliceSet.open((), data.train.modalities, data.train.regions)
+        scored_later = StageData(data.train, no_slices)  # only the average is scored, by `evaluate`
         trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, losses)
         trainer.fit(instruction.until)
         trained = context.shared.trained(context.system, instruction.stage).take(context.state)
@@ -203,7 +198,3 @@ class LastLosses(Tracker):
 def _examples(config: RunConfig, slices: SliceSet) -> float:
     """The count by which the server weights this site: cases or slices."""
     return float(len(slices.cases) if config.federation.weighting == "cases" else len(slices))
-
-
-def _no_slices(data: StageData) -> SliceSet:
-    return SliceSet.open((), data.train.modalities, data.train.regions)

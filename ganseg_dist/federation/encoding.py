@@ -105,11 +105,6 @@ def decode(message: Parts, sent: Mapping[str, Weights], federation: FederationCo
     return weights
 
 
-def message_bytes(message: Parts) -> int:
-    """Bytes of a message's values, without names and framing."""
-    return sum(array.nbytes for array in message.values())
-
-
 def _code(encoding: Literal["fp16", "int8", "topk"], kept_share: float) -> _Halves | _Levels | _Largest:
     """An encoding of one tensor, in arrays named by their suffixes of its name.
 

@@ -153,8 +153,7 @@ def read(line: bytes) -> Entry:
 
 def is_intact(entry: Entry, line: bytes) -> bool:
     """Whether a line, given without its line feed, is byte for byte as `seal` made it."""
-    sealed = {name: value for name, value in entry.model_dump().items() if name != "hash"}
-    return line == to_line(entry) and entry.hash == digest(canonical(sealed))
+    return line == to_line(entry) and entry.hash == digest(canonical(entry.model_dump(exclude={"hash"})))
 
 
 def is_unfinished(line: bytes) -> bool:

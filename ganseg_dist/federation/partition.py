@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort
 from ganseg_dist.errors import ConfigError, DataError
-from ganseg_dist.federation.site_info import validate_site_name
+from ganseg_dist.names import SiteName, is_name
 
 BY_HOSPITAL = "by-hospital"
 FETS = "fets"
@@ -104,7 +104,11 @@ def _by_hospital(cohort: Cohort) -> Sites:
 def validate_site_names(cohort: Cohort) -> None:
     """Raises DataError naming a hospital of the cohort whose name cannot be shown; reads no image."""
     for site in sorted({case.site for case in cohort.cases}):
-        validate_site_name(site, cohort.root)
+        if not is_name(site, SiteName):
+            raise DataError(
+                f"{cohort.root}: site {site!r}: is no name that can be shown; take 1 to 60 characters without line "
+                "breaks, control characters or blanks at its ends"
+            )
 
 
 def check_sites(sites: str | int, skew: str | None) -> None:

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError, with_config
 
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
-from ganseg_dist.errors import DataError, FederationError
+from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.protocol import Number
 from ganseg_dist.files import parse_json
-from ganseg_dist.names import SiteName, Word, is_name
+from ganseg_dist.names import SiteName, Word
 
 Origin = Literal["patients", "phantom", "synthetic"]
 Words = Annotated[tuple[Word, ...], Field(max_length=64)]
@@ -61,12 +61,3 @@ class SiteInfo:
             return TypeAdapter(cls).validate_python({**parse_json(description.tobytes()), **counts})
         except (ValidationError, ValueError, TypeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None
-
-
-def validate_site_name(name: str, source: object) -> None:
-    """Raises DataError for an invalid site name in `source`, a file or folder."""
-    if not is_name(name, SiteName):
-        raise DataError(
-            f"{source}: site {name!r}: is no name that can be shown; take 1 to 60 characters without line breaks, "
-            "control characters or blanks at its ends"
-        )

@@ -14,7 +14,7 @@ from filelock import FileLock
 from clients import egress
 from clients.egress import EgressManifest
 from ganseg_dist.errors import FederationError, GansegError, RunError
-from ganseg_dist.federation.manifest import START, verify
+from ganseg_dist.federation.manifest import START, Content, verify
 
 WEIGHTS = {"networks.segmenter.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -25,7 +25,7 @@ def path(tmp_path):
 
 
 def send(path, round=1):
-    return EgressManifest(path).record("train", "lgg", round, WEIGHTS, {"loss": 0.5})
+    return EgressManifest(path).record(Content.of("train", "lgg", round, WEIGHTS, {"loss": 0.5}))
 
 
 def rounds(path):
@@ -44,7 +44,7 @@ def mode(path):
 def test_egress_manifest_chains_one_line_per_message(path):
     opened = EgressManifest(path)
     assert path.read_bytes() == b""
-    entries = [opened.record("train", "lgg", round, WEIGHTS, {"loss": 0.5}) for round in range(3)]
+    entries = [opened.record(Content.of("train", "lgg", round, WEIGHTS, {"loss": 0.5})) for round in range(3)]
     entries.append(send(path, 3))
     assert [entry.previous == START for entry in entries] == [True, False, False, False]
     assert rounds(path) == [0, 1, 2, 3]
@@ -68,7 +68,7 @@ def test_egress_manifest_rejects_forbidden_message_without_line(path):
     manifest = EgressManifest(path)
     for arrays, metrics in (({"w": np.array(["p19"])}, {}), ({}, {"loss": float("nan")}), ({"/p19": np.ones(1)}, {})):
         with pytest.raises(FederationError):
-            manifest.record("train", "lgg", 1, arrays, metrics)
+            manifest.record(Content.of("train", "lgg", 1, arrays, metrics))
     assert path.read_bytes() == b""
 
 
@@ -105,7 +105,7 @@ def test_egress_manifest_recovers_from_partial_line_of_other_process(path):
     send(path, 1)
     with path.open("ab") as file:
         file.write(b'{"bytes":2')
-    opened.record("train", "lgg", 2, {}, {})
+    opened.record(Content.of("train", "lgg", 2, {}, {}))
     assert rounds(path) == [1, 2]
 
 
@@ -124,7 +124,7 @@ def test_egress_manifest_raises_run_error_for_altered_last_line(path, ending):
     send(path, 2)
     altered = path.read_bytes().replace(b'"round":2', b'"round":3').removesuffix(b"\n") + ending
     path.write_bytes(altered)
-    for use in (lambda: EgressManifest(path), lambda: opened.record("train", "lgg", 3, {}, {})):
+    for use in (lambda: EgressManifest(path), lambda: opened.record(Content.of("train", "lgg", 3, {}, {}))):
         with pytest.raises(RunError, match=r"egress\.jsonl: its last line was altered.*ganseg audit") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -179,7 +179,7 @@ def test_egress_manifest_syncs_line_before_record_returns(path, monkeypatch):
     seen = []
     flush = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (flush(descriptor), seen.append(os.fstat(descriptor).st_size)))
-    manifest.record("evaluate", "lgg", 1, {}, {"dice": 0.75})
+    manifest.record(Content.of("evaluate", "lgg", 1, {}, {"dice": 0.75}))
     assert seen == [path.stat().st_size]
 
 
@@ -224,8 +224,9 @@ WRITER = """
 import sys
 from pathlib import Path
 from clients.egress import EgressManifest
+from ganseg_dist.federation.manifest import Content
 for round in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
-    EgressManifest(Path(sys.argv[1])).record("train", "lgg", round, {}, {"loss": 0.5})
+    EgressManifest(Path(sys.argv[1])).record(Content.of("train", "lgg", round, {}, {"loss": 0.5}))
 """
 
 
