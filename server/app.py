@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train a federation to the end; an interrupted one resumes when it is rerun under its name."""
     console = PlainConsole(file=sys.stdout, width=LINE, force_terminal=False)
-
-    def write_line(text: str) -> None:
-        console.print(text, soft_wrap=True)
-
+    write_line = partial(console.print, soft_wrap=True)
     train = _simulated if is_simulated(grid) else _deployed
     try:
         request = FlowerRunRequest.of(context.run_config)

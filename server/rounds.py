@@ -214,9 +214,7 @@ class Federation:
         Raises FederationError when too few sites answer in every attempt, or too many reject the config.
         """
         quorum = self.config.federation.quorum
-        instruction = RoundInstruction(
-            self.name, part.number, part.stage, part.first, part.until, self.ledger.was_best, self.sites_config
-        )
+        instruction = self.instruction(part.number, part.stage, part.first, part.until, best=self.ledger.was_best)
         rejecting: dict[int, str] = {}
         for _ in range(TRIES):
             if self.releases is None:  # with privacy, shares are fixed: a late site has none
@@ -284,9 +282,7 @@ class Federation:
 
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """Each site's validation scores of the new weights, and their means over the sites' cases."""
-        instruction = RoundInstruction(
-            self.name, part.number, part.stage, part.until, part.until, config=self.sites_config
-        )
+        instruction = self.instruction(part.number, part.stage, part.until, part.until)
         self.sites.write_line(f"{self._round_text(part)}: asking {len(self.sites.members)} sites to score")
         scores_by_site: dict[str, Scores] = {}
         for node, reply in self.sites.ask(EVALUATE, instruction, merged).items():
@@ -303,9 +299,7 @@ class Federation:
     def _finish(self) -> None:
         """Send every site the last weights, from which it stores its model."""
         stages = len(self.system.stages)
-        instruction = RoundInstruction(
-            self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config
-        )
+        instruction = self.instruction(len(self.ledger.rounds), stages, best=self.ledger.was_best)
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
         self.sites.write_line(f"asking {len(self.sites.members)} sites to save their models")
         for node, reply in self.sites.ask(FINISH, instruction, arrays).items():
@@ -315,7 +309,13 @@ class Federation:
 
     def enrol(self, least: int) -> None:
         """Enrol the available nodes. Raises FederationError when fewer than `least` take part by the deadline."""
-        self.sites.enrol(RoundInstruction(self.name, 0, 0, 0, 0, config=self.sites_config), least, self.warn)
+        self.sites.enrol(self.instruction(), least, self.warn)
+
+    def instruction(
+        self, number: int = 0, stage: int = 0, first: int = 0, until: int = 0, *, best: bool = False
+    ) -> RoundInstruction:
+        """An instruction of this run; by default the one before the first round."""
+        return RoundInstruction(self.name, number, stage, first, until, best, self.sites_config)
 
     def _round_text(self, part: Round) -> str:
         return f"round {part.number} of {len(self.planned)}"

@@ -14,7 +14,7 @@ from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.fingerprint.record import FILE, to_record
 from ganseg_dist.federation.flower import arrays_of
-from ganseg_dist.federation.protocol import FINGERPRINT, RoundInstruction
+from ganseg_dist.federation.protocol import FINGERPRINT
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
@@ -65,10 +65,9 @@ def _collect(federation: Federation) -> dict[str, Fingerprint]:
     """Fingerprints by site; warns of each site that sends none."""
     fingerprints: dict[str, Fingerprint] = {}
     expected_axes = axes(federation.config.data)
-    instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
     federation.sites.write_line(f"asking {len(members)} sites for the fingerprints of their data")
-    for node, reply in sorted(federation.sites.ask(FINGERPRINT, instruction, {}).items()):
+    for node, reply in sorted(federation.sites.ask(FINGERPRINT, federation.instruction(), {}).items()):
         site = members[node].name
         try:
             if reply.has_error():

@@ -80,12 +80,7 @@ class Content(Fields):
 
     @classmethod
     def of(
-        cls,
-        kind: str,
-        run: str,
-        round: int,
-        arrays: Mapping[str, npt.NDArray[Any]],
-        metrics: Mapping[str, float],
+        cls, kind: str, run: str, round: int, arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[str, float]
     ) -> Content:
         """Record of a message about to be sent, with its arrays as encoded.
 

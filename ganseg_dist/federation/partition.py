@@ -30,14 +30,7 @@ Sites = dict[str, tuple[str, ...]]
 """Sorted patients by site name; every patient of the cohort belongs to exactly one site."""
 
 
-def partition(
-    cohort: Cohort,
-    sites: str | int,
-    *,
-    skew: str | None,
-    seed: int,
-    least: int = LEAST_PATIENTS,
-) -> Sites:
+def partition(cohort: Cohort, sites: str | int, *, skew: str | None, seed: int, least: int = LEAST_PATIENTS) -> Sites:
     """Patients by site; all cases of a patient go to one site.
 
     Args:

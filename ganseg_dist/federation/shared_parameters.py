@@ -54,17 +54,15 @@ class SharedParameters:
         """The shared tensors of the networks that this stage or an earlier one trains. Networks of later stages still
         have their initial weights, which are equal everywhere.
         """
-        local = local_networks(system, config)
         trained = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
+        trained -= local_networks(system, config)
         norms_stay = config.federation.norm_layers == "local"
         norm_parameters = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
         shapes: dict[str, tuple[int, ...]] = {}
         personalised = set()
         for name, tensor in _tensors(state).items():
-            network = name.split(".")[1]
-            if network not in trained or network in local:
-                continue
-            if name.split(".", 2)[2] in norm_parameters.get(network, ()):
+            _, network, parameter = name.split(".", 2)
+            if network not in trained or parameter in norm_parameters.get(network, ()):
                 continue
             shapes[name] = tuple(tensor.shape)
             if network in config.federation.personalised:
