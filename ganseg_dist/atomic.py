@@ -25,7 +25,7 @@ OWNERS_ALONE = 0o700
 
 
 def write_error(path: Path, error: OSError) -> GansegError:
-    """The error to raise when the disk refuses a file or folder; it names the final path, not the temporary one."""
+    """The error to raise when a file or folder cannot be written; it names the final path, not the temporary one."""
     path = Path(*(part for part in path.parts if not part.startswith(UNFINISHED)))
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "free space" if full else "correct its permissions"
@@ -35,7 +35,7 @@ def write_error(path: Path, error: OSError) -> GansegError:
 def write_file(path: Path, save: Callable[[Path], object]) -> None:
     """Replace a file by the one that `save` writes to a temporary path with the same suffixes.
 
-    Raises GansegError naming the file when the disk refuses.
+    Raises GansegError naming the file when it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def write_file(path: Path, save: Callable[[Path], object]) -> None:
 def save_new(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write a new file, whose mode is 0666 less the umask.
 
-    For writers that set a mode of their own, as safetensors does (0600). The mode is read from the new file, because
+    For writers that set another mode, as safetensors does (0600). The mode is read from the new file, because
     the umask can only be read by changing it, for all threads.
 
     Raises FileExistsError when the file exists.
@@ -69,7 +69,7 @@ def save_new(path: Path, save: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text. Raises GansegError naming the file when the disk refuses.
+    """Replace a file's text. Raises GansegError naming the file when it cannot be written.
 
     Lone surrogates, with which Python keeps bytes of file names that are no UTF-8, are written as escapes.
     """
@@ -124,8 +124,8 @@ def discard_folder(folder: Path) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which replaces `folder` when the context ends without an error.
 
-    Raises GansegError naming the folder when the disk refuses; the earlier folder then remains. After a kill between
-    the two renames, the next call restores it.
+    Raises GansegError naming the folder when it cannot be written; the earlier folder then remains. After a kill
+    between the two renames, the next call restores it.
     """
     try:
         with unfinished_folder(folder.parent) as temporary:
@@ -161,7 +161,7 @@ def set_default_modes(folder: Path) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Create a folder with access for its owner only, whatever the umask is, or restrict an existing one.
+    """Create a folder with access for its owner only, under any umask, or restrict an existing one.
 
     Raises OSError for a folder of another owner.
     """

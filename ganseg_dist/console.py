@@ -29,7 +29,7 @@ class PlainColumn(TextColumn):
     """A progress bar's text column without markup or control characters."""
 
     def render(self, task: Task) -> Text:
-        """The task's text, which Rich's own column would parse as markup."""
+        """The task's text, which Rich's column would parse as markup."""
         return Text(printable(self.text_format.format(task=task)), style=self.style, justify=self.justify)
 
 

@@ -1,4 +1,4 @@
-"""Digests of files, and of JSON records that carry their own: a mismatch raises `Damaged`."""
+"""Digests of files, and of JSON records that contain theirs: a mismatch raises `Damaged`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganseg_dist.files import read_json, sha256
 from ganseg_dist.paths import why_not_inside
 
 DIGEST = "digest"
-"""The key of a record's own digest."""
+"""The key of a record's digest."""
 
 
 class Damaged(Exception):

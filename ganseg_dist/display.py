@@ -1,7 +1,7 @@
 """Left and right in pictures of patients: one convention for all pictures, chosen by GANSEG_DISPLAY.
 
-Prepared planes have anterior at the top and the patient's left on the left. Only pictures of them are mirrored: nothing
-that is learnt, scored, stored or written as a mask depends on the convention.
+Prepared planes have anterior at the top and the patient's left on the left. Only pictures of them are mirrored: no
+training, score, stored file or written mask depends on the convention.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class View:
 
     @property
     def caption(self) -> str:
-        """The convention in words; empty where the sides are not known."""
+        """The convention as text; empty where the sides are not known."""
         if self.convention is None:
             return ""
         side = "right" if self.convention is Convention.RADIOLOGICAL else "left"

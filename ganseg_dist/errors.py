@@ -30,7 +30,7 @@ class TrainingDiverged(GansegError):
 
 
 class MissingDependency(GansegError):
-    """An optional package is needed; the message says which extra installs it."""
+    """An optional package is needed; the message names the extra that installs it."""
 
 
 class FederationError(GansegError):

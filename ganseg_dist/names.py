@@ -26,7 +26,7 @@ LETTERS = str.maketrans(
 )  # fmt: skip
 """Letters that Unicode does not decompose into a plain one and an accent."""
 NAMELESS = "name"
-"""Stands for a name without any plain letter or digit."""
+"""In place of a name without any plain letter or digit."""
 DIGITS = 8
 """Hexadecimal digits of the digest that distinguishes two names."""
 LONGEST_LABEL = 80
@@ -47,7 +47,7 @@ NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 LabelName = Annotated[str, AfterValidator(_one_printable_line)]
 """A mask's label or region."""
 Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
-"""A channel, region or class that a site tells a federation's server."""
+"""A channel, region or class that a site sends to a federation's server."""
 ArrayName = Annotated[str, Field(pattern=r"^[^/~.\\\x00-\x1f][^\\\x00-\x1f]{0,199}$")]
 """A tensor or metric that leaves a site; it must not begin like a path."""
 

@@ -44,7 +44,7 @@ def confined(
         source: what holds the path, such as a file and its line, for the error's message.
         remedy: what to do about a path that leads outside, for the error's message.
         error: the class to raise for one.
-        follow_links: whether a symbolic link may lead outside, as in the user's own folders.
+        follow_links: whether a symbolic link may lead outside, as in the user's folders.
     """
     problem = why_not_inside(relative)
     if problem is not None:

@@ -1,6 +1,6 @@
 """Every system and every strategy of a federation by name: the published ones, and those that installed packages add.
 
-A package adds its own by entry points, which name a `SystemEntry` or a class of `federation.strategy.Strategy`:
+A package adds one by an entry point, which names a `SystemEntry` or a class of `federation.strategy.Strategy`:
 
     [project.entry-points."ganseg.systems"]
     toy = "toy_package:ENTRY"

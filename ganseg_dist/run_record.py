@@ -1,4 +1,4 @@
-"""run.json, what a run's folder says of the run itself, from its start to its end."""
+"""run.json, the description of a run in its folder, from its start to its end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ganseg_dist.records import Record
 
 
 class RequestRecord(Record):
-    """What was asked for besides the config, as a resumed run repeats it; of a federation's site, its data alone."""
+    """The request besides the config, as a resumed run repeats it; of a federation's site, its data alone."""
 
     data: str
     """Absolute path."""
     layout: str | None = None
     labels: str | None = None
-    """The scheme of the masks' values, where somebody stated it."""
+    """The scheme of the masks' values, where the user stated it."""
     healthy: str | None = None
     """Absolute path."""
     workers: int = 1

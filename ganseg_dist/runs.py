@@ -4,7 +4,7 @@ runs/NAME/config.json       the resolved config
 runs/NAME/split.json        patients by part
 runs/NAME/data.json         the cohort's fingerprint: layout, cases with content hashes, what was excluded
 runs/NAME/run.json          status, code version, workers, times, MLflow ids, the epoch that each stage kept
-runs/NAME/checkpoints/      the two newest intact checkpoints; beside them Ray's own state
+runs/NAME/checkpoints/      the two newest intact checkpoints; beside them Ray's state
 runs/NAME/history.json      losses and scores of every epoch
 runs/NAME/federation.json   of a federation: each round, with every site's weight, losses and scores
 runs/NAME/model/            what `ganseg export` copies: weights, config, thresholds, card
@@ -42,7 +42,7 @@ from ganseg_dist.run_record import RunRecord
 LONGEST_MADE = 90
 """Characters of a generated name."""
 SEALED = frozenset({"run.json", "split.json", "data.json", "federation.json", "study.json", "best.json"})
-"""Records that carry their own digest: nobody writes them by hand, and their content is not validated further."""
+"""Records that contain their digest: they are not written by hand, and their content is not validated further."""
 RUN_FORMAT = 2
 """Format of a run's folder, incremented whenever earlier folders can no longer be read correctly."""
 VERSIONED = frozenset({"run.json", "study.json"})
@@ -100,7 +100,7 @@ class Run:
             ) from None
 
     def data(self) -> DataRecord:
-        """The cohort that it learnt from. Raises RunError when the file is missing or damaged."""
+        """The cohort that it was trained on. Raises RunError when the file is missing or damaged."""
         return self.read_record("data.json", DataRecord)
 
     def history(self) -> tuple[Epoch, ...]:
@@ -120,7 +120,7 @@ class Run:
 
     @property
     def study_kind(self) -> Literal["sweep", "experiment"] | None:
-        """What the folder is if it is a study's, whose runs lie beside it; None if it is not.
+        """The kind of a study's folder, whose runs lie beside it; None for another folder.
 
         Raises RunError when study.json is damaged.
         """
@@ -140,7 +140,7 @@ class Run:
         Raises RunError naming it if it is missing, damaged, or of another version's format.
         """
         path = self.folder / name
-        remedy = "restore it, or begin again under another --run-name"
+        remedy = "restore it, or choose another --run-name"
         if not path.exists():
             raise RunError(f"{path}: is missing; is {self.name} a finished run?")
         try:
@@ -153,7 +153,7 @@ class Run:
             writer = value.get("commit") or value.get("version") or "which is unknown"
             raise RunError(
                 f"{path}: run format {stated}, and ganseg-dist {__version__} reads {RUN_FORMAT}; use the version that "
-                f"wrote it, {writer}, or begin again under another --run-name"
+                f"wrote it, {writer}, or choose another --run-name"
             )
         return value
 
@@ -185,9 +185,9 @@ class Run:
         return (self.folder / "run.json").exists() and self.description().status == "finished"
 
 
-def generated_name(*words: str) -> str:
-    """A valid run name made of these words, short enough to append a number."""
-    return folder_name("-".join(words), longest=LONGEST_MADE)
+def generated_name(*parts: str) -> str:
+    """A valid run name made of these parts, short enough to append a number."""
+    return folder_name("-".join(parts), longest=LONGEST_MADE)
 
 
 def name_of_trial(experiment: str, trial: str) -> str:
@@ -203,7 +203,7 @@ def named_run(name: str) -> Run:
     if not is_name(name, RunName):
         raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
     if OF_MLFLOW.fullmatch(name):
-        raise ConfigError(f"--run-name {name}: is where MLflow keeps its own beside the runs; choose another")
+        raise ConfigError(f"--run-name {name}: is where MLflow keeps its files beside the runs; choose another")
     return Run(runs_root() / name)
 
 
@@ -255,8 +255,8 @@ def find_run(reference: str) -> Run:
             raise RunError(f"{folder.resolve()}: is a sweep, and a run is needed; give one of its trials'")
         if kind == "experiment":
             raise RunError(
-                f"{folder.resolve()}: is an experiment, and a run is needed; give one of its runs, or go on with the "
-                "experiment by the command that began it"
+                f"{folder.resolve()}: is an experiment, and a run is needed; give one of its runs, or resume it by the "
+                "command that started it"
             )
     for run in all_runs():
         with suppress(RunError):  # skip damaged runs

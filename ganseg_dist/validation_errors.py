@@ -41,7 +41,7 @@ def first_problem(error: ValidationError, whole: str = "") -> str:
     """`FIELD: MESSAGE` of the first problem, without the value.
 
     Args:
-        whole: stands for the field where the problem is of several together; if empty, nothing does.
+        whole: in place of the field where the problem is of several together; may be empty.
     """
     problem = Problem.first(error)
     return f"{problem.field or whole}: {problem.message}".removeprefix(": ")

@@ -54,7 +54,7 @@ def test_named_run_rejects_unsafe_name(name):
 
 @pytest.mark.parametrize("name", ["mlartifacts", "mlflow.db", "MLflow.db", "mlflow.db.lock", "mlflow.db-wal"])
 def test_named_run_rejects_reserved_names_of_mlflow(name):
-    with pytest.raises(ConfigError, match=rf"--run-name {name}: is where MLflow keeps its own"):
+    with pytest.raises(ConfigError, match=rf"--run-name {name}: is where MLflow keeps its files"):
         named_run(name)
     assert named_run(f"a-{name}").name == f"a-{name}"
 
@@ -200,5 +200,5 @@ def test_run_read_names_version_for_other_format(name, writer, tmp_path):
     message = (
         f"{tmp_path / name}: run format 1, and ganseg-dist {__version__} reads {RUN_FORMAT}; use the version that "
     )
-    with pytest.raises(RunError, match=re.escape(f"{message}wrote it, {writer}, or begin again")):
+    with pytest.raises(RunError, match=re.escape(f"{message}wrote it, {writer}, or choose another")):
         Run(tmp_path).read(name)

@@ -109,7 +109,7 @@ def test_commands_reject_experiment_in_place_of_run(ganseg, runs, phantom):
     train = ("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "cv")
     for words in (train, (*train, "--dry-run")):
         assert_error(ganseg(*words), 1, f"{folder}: is an experiment, not a run; choose another --run-name")
-    assert_error(ganseg("train", "--resume", "cv"), 1, f"{folder}: is an experiment", "the command that began it")
+    assert_error(ganseg("train", "--resume", "cv"), 1, f"{folder}: is an experiment", "the command that started it")
     assert snapshot(runs) == before
     (folder / "table.csv").unlink()
     assert_error(ganseg("report", "cv"), 1, "it is unfinished, rerun the same ganseg experiment folds command")
