@@ -23,7 +23,8 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.names import NodeName, is_name
 
 CURVE = ec.SECP384R1()
-AUTHORITY_DAYS = 3650
+AUTHORITY, AUTHORITY_DAYS = "ganseg federation", 3650
+"""Name of the issuer of both certificates, and days for which its own is valid."""
 CLOCK_SKEW = datetime.timedelta(hours=1)
 """How much earlier a certificate becomes valid, for machines whose clocks are behind."""
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -67,11 +68,10 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
 
 def _server_files(hosts: Sequence[str], days: int) -> Files:
     authority_key, key = ec.generate_private_key(CURVE), ec.generate_private_key(CURVE)
-    authority = _authority(authority_key)
-    certificate = _server_certificate(key.public_key(), hosts, days, authority, authority_key)
+    certificate = _server_certificate(key.public_key(), hosts, days, authority_key)
     return {
         "ca.key": (_pem(authority_key), OWNERS_ONLY),
-        "ca.crt": (authority.public_bytes(Encoding.PEM), ALL_READ),
+        "ca.crt": (_authority(authority_key).public_bytes(Encoding.PEM), ALL_READ),
         "server.key": (_pem(key), OWNERS_ONLY),
         "server.crt": (certificate.public_bytes(Encoding.PEM), ALL_READ),
     }
@@ -79,60 +79,52 @@ def _server_files(hosts: Sequence[str], days: int) -> Files:
 
 def _node_files(node: str) -> Files:
     key = ec.generate_private_key(CURVE)
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return {
         f"{node}.key": (key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), OWNERS_ONLY),
-        f"{node}.pub": (
-            key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + f" {node}\n".encode(),
-            ALL_READ,
-        ),
+        f"{node}.pub": (public + f" {node}\n".encode(), ALL_READ),
     }
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = _name("ganseg federation")
     usage = x509.KeyUsage(
         digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
         key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     return (
-        _base(name, name, key.public_key(), AUTHORITY_DAYS)
+        _base(AUTHORITY, key.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA384())
     )
 
 
 def _server_certificate(
-    key: ec.EllipticCurvePublicKey,
-    hosts: Sequence[str],
-    days: int,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey, hosts: Sequence[str], days: int, authority_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
     reached_by = [_general_name(host) for host in dict.fromkeys((*hosts, *HERE))]
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     return (
-        _base(_name(hosts[0][:64]), authority.subject, key, days)
+        _base(hosts[0][:64], key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(reached_by), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(issuer, critical=False)
         .sign(authority_key, hashes.SHA384())
     )
 
 
-def _base(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+def _base(name: str, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
+        .subject_name(_name(name))
+        .issuer_name(_name(AUTHORITY))
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
