@@ -54,10 +54,7 @@ class Simulation:
 
 
 def simulate(simulation: Simulation, answer: Answer, *, tracker: Tracker | None = None, bar: Bar = no_bar) -> Run:
-    """Train until the federation's run is finished, over a grid of this package; a second call resumes it.
-
-    `answer` is the hospitals' app.
-    """
+    """Train by the hospitals' app until the run is finished, over a grid of this package; a second call resumes it."""
     request = simulation.request
 
     def connect(folders: Sequence[Path]) -> Grid:

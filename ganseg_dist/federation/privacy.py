@@ -71,9 +71,7 @@ class Terms:
 
 
 def validate_privacy(config: RunConfig, rounds: int) -> None:
-    """Raises ConfigError for a federation that could not keep its guarantee over all planned rounds; passes if privacy
-    is off.
-    """
+    """Raises ConfigError where privacy is on and its guarantee cannot be kept over all planned rounds."""
     federation, privacy = config.federation, config.federation.privacy
     if not privacy.on:
         return
