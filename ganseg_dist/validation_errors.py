@@ -38,11 +38,7 @@ class Problem:
 
 
 def first_problem(error: ValidationError, whole: str = "") -> str:
-    """`FIELD: MESSAGE` of the first problem, without the value.
-
-    Args:
-        whole: in place of the field where the problem is of several together; may be empty.
-    """
+    """`FIELD: MESSAGE` of the first problem, without the value; `whole` stands for several fields together."""
     problem = Problem.first(error)
     return f"{problem.field or whole}: {problem.message}".removeprefix(": ")
 
