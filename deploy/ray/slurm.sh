@@ -74,7 +74,7 @@ while kill -0 "$step" 2>/dev/null; do wait "$step" || true; done # a trapped sig
 [ -s "$notes/status" ] || echo "error: slurm.sh: the training did not end by itself; what is above says why" >&2
 status=$(cat "$notes/status" 2>/dev/null || echo 1)
 if [ -n "$over" ] && [ "$status" -ne 0 ]; then
-    echo "note: the time is up; the job queues again and goes on after the last checkpoint" >&2
+    echo "note: the time is up; the job queues again and resumes from the last checkpoint" >&2
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
