@@ -144,8 +144,8 @@ def scored(trial: Trial, engine: Engine) -> dict[str, Any]:
     if trial.beside is not None:
         arms.append(trial.beside)
     summary = summarise(evaluate(arms, trial.test, "test"), predictor)
-    fields = ("part", "n_cases", "n_patients", "rows", "paired")
-    return {**facts, "thresholds": asdict(thresholds), **{name: summary[name] for name in fields}}
+    fields = {"part", "n_cases", "n_patients", "rows", "paired"}
+    return {**facts, "thresholds": asdict(thresholds), **summary.model_dump(include=fields)}
 
 
 def show(result: dict[str, Any]) -> None:
