@@ -25,8 +25,11 @@ from ganseg_dist.errors import ConfigError, one_line
 
 GROUP = "ganseg.systems"
 STRATEGIES_GROUP = "ganseg.strategies"
+SYSTEMS_PACKAGE = "ganseg_dist.systems"
+"""Its packages are the published systems, each with an ENTRY. They need no entry points, as code that is uploaded to a
+cluster is not installed there."""
 STRATEGIES_PACKAGE = "ganseg_dist.federation.strategies"
-"""The package whose modules are the published strategies."""
+"""Its modules are the published strategies, each with a class STRATEGY."""
 
 T = TypeVar("T")
 
@@ -50,35 +53,15 @@ class SystemEntry:
     """The `report.section.Section` that shows the evidence; see `systems.ganet_seg.section`."""
 
 
-def _published(name: str, system: str, config: str, *, evidence: bool = False) -> SystemEntry:
-    package = f"ganseg_dist.systems.{name}"
-    return SystemEntry(
-        f"{package}.config:{config}",
-        f"{package}.system:{system}",
-        f"{package}.recipes:RECIPES",
-        f"tune_spaces.{name}:SPACES",
-        f"{package}.evidence:evidence" if evidence else None,
-        f"{package}.section:SECTION" if evidence else None,
-    )
-
-
-PUBLISHED: Mapping[str, SystemEntry] = {
-    "ganet_seg": _published("ganet_seg", "GANetSeg", "GANetSegConfig", evidence=True),
-    "gan_osmosis": _published("gan_osmosis", "GANOsmosis", "GANOsmosisConfig"),
-    "gan_detector": _published("gan_detector", "GANDetector", "GANDetectorConfig"),
-    "dl_gan_cnn": _published("dl_gan_cnn", "DLGANCNN", "DLGANCNNConfig"),
-}
-"""No entry points, as code that is uploaded to a cluster is not installed there."""
-
-
 @cache
 def registered() -> Mapping[str, SystemEntry]:
     """The systems by name, the published ones first.
 
     Raises ConfigError for an entry point that cannot be loaded, is no SystemEntry or has another system's name.
     """
+    entries = {name: load(f"{SYSTEMS_PACKAGE}.{name}:ENTRY") for name in published_systems()}
     return _with_packages(
-        PUBLISHED, GROUP, "system", "ganseg_dist.registry.SystemEntry", lambda x: isinstance(x, SystemEntry)
+        entries, GROUP, "system", "ganseg_dist.registry.SystemEntry", lambda x: isinstance(x, SystemEntry)
     )
 
 
@@ -98,6 +81,11 @@ def strategies() -> Mapping[str, Any]:
         f"subclass of {base.__module__}.Strategy",
         lambda x: isinstance(x, type) and issubclass(x, base),
     )
+
+
+def published_systems() -> list[str]:
+    """Names of the published systems, without loading them."""
+    return [module.name for module in iter_modules(import_module(SYSTEMS_PACKAGE).__path__) if module.ispkg]
 
 
 def published_strategies() -> list[str]:

@@ -27,7 +27,7 @@ def points(monkeypatch):
 
 def test_registered_lists_third_party_system_last(points):
     points(toy="tests.test_registry:ENTRY")
-    assert list(registered()) == ["ganet_seg", "gan_osmosis", "gan_detector", "dl_gan_cnn", "toy"]
+    assert list(registered()) == ["dl_gan_cnn", "gan_detector", "gan_osmosis", "ganet_seg", "toy"]
     assert registered()["toy"] is ENTRY
 
 
@@ -52,9 +52,9 @@ def test_load_rejects_missing_part(path):
         load(path)
 
 
-@pytest.mark.parametrize("name", registry.PUBLISHED)
+@pytest.mark.parametrize("name", registry.published_systems())
 def test_published_entries_load_their_parts(name):
-    entry = registry.PUBLISHED[name]
+    entry = registered()[name]
     config = load(entry.config)
     assert issubclass(config, SystemConfig)
     assert config.model_fields["name"].default == name
