@@ -193,12 +193,18 @@ def _watcher(on_end: Callable[[TuneResult], None]) -> Any:
     from ray.tune import Callback
 
     class Watcher(Callback):
-        raised: Exception | None = None
+        def __init__(self, on_end: Callable[[TuneResult], None]) -> None:
+            self.on_end = on_end
+            self.raised: Exception | None = None
+
+        def __getstate__(self) -> dict[str, Any]:
+            """Nothing, as Tune pickles its callbacks and `on_end` may hold a terminal's progress bar."""
+            return {}
 
         def report(self, trial: Any, *, failed: bool) -> None:
             reason = _reason(trial.get_error()) if failed else ""
             try:
-                on_end(TuneResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
+                self.on_end(TuneResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
             except Exception as error:
                 self.raised = error
                 raise
@@ -209,7 +215,7 @@ def _watcher(on_end: Callable[[TuneResult], None]) -> Any:
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.report(trial, failed=True)
 
-    return Watcher()
+    return Watcher(on_end)
 
 
 def _searcher(plan: TunePlan) -> Any:

@@ -1,14 +1,17 @@
 """Population-based training on Ray Tune: exploited checkpoints and perturbed values in range."""
 
 import json
+import pickle
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
 
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.cluster.tune import TunePlan, population, run_trials
+from ganseg_dist.cluster.tune import TunePlan, _watcher, population, run_trials
 from ganseg_dist.errors import RunError
 
 LOW, HIGH = 0.1, 1.0
@@ -55,6 +58,13 @@ def test_run_trials_rejects_damaged_tune_state(tmp_path, content):
         run_trials(plan, RateTrial(tmp_path).train, tmp_path, lambda end: pytest.fail("a trial ended"))
     assert str(caught.value).startswith(f"{tmp_path / 'tune'}: Ray Tune's state cannot be read (")
     assert "\n" not in str(caught.value)
+
+
+def test_watcher_pickles_without_its_callback():
+    """Tune pickles its callbacks, and a progress bar cannot be pickled."""
+    lock = threading.RLock()
+    copy = pickle.loads(cloudpickle.dumps(_watcher(lambda result: lock.release())))
+    assert not hasattr(copy, "on_end")
 
 
 @pytest.mark.slow
