@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoint, extended
+from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoint
 from ganseg_dist.metrics.classification import ClassificationScores
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.lines import elbow_chart
@@ -49,44 +50,32 @@ class Mistake:
     """Probability of the true class."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassView(Classification):
-    """A classifier's results on one part of the data with the fields that classes.html.j2 shows."""
-
-    key_scores: tuple[KeyFigure, ...]
-    most_frequent: float
-    """Share of the largest class, which is the accuracy of always predicting it."""
-    operating_point: str | None
-    """One sentence; None without an operating point."""
-    confusion: tuple[ConfusionRow, ...]
-    calibration: Chart
-    mistakes: list[Mistake]
-    """By falling probability."""
-    elbow: Chart | None
-
-
-def class_view(classification: Classification, config: RunConfig | None, *, patients_known: bool = True) -> ClassView:
-    """Build the view of one part.
+def class_view(
+    classification: Classification, config: RunConfig | None, *, patients_known: bool = True
+) -> dict[str, Any]:
+    """What classes.html.j2 shows of one part.
 
     Args:
         patients_known: False where each image counts as a patient.
     """
-    summary, scores = classification.summary, classification.summary.scores
-    return extended(
-        ClassView,
-        classification,
-        key_scores=tuple(_key_scores(summary)),
-        most_frequent=max(each.n_images for each in scores.classes.values()) / scores.n_images,
-        operating_point=_describe_operating_point(
-            summary.operating_point, summary.classes, "patient" if patients_known else "image"
-        )
-        if summary.operating_point
-        else None,
-        confusion=confusion_rows(summary),
-        calibration=_calibration(scores),
-        mistakes=mistakes(classification.images, summary.classes),
-        elbow=_elbow(summary.elbow, config) if summary.elbow else None,
+    summary, scores, point = (
+        classification.summary,
+        classification.summary.scores,
+        classification.summary.operating_point,
     )
+    subject = "patient" if patients_known else "image"
+    return {
+        "part": classification.part,
+        "summary": summary,
+        "images": classification.images,
+        "key_scores": list(_key_scores(summary)),
+        "most_frequent": max(each.n_images for each in scores.classes.values()) / scores.n_images,
+        "operating_point": _describe_operating_point(point, summary.classes, subject) if point else None,
+        "confusion": confusion_rows(summary),
+        "calibration": _calibration(scores),
+        "mistakes": mistakes(classification.images, summary.classes),
+        "elbow": _elbow(summary.elbow, config) if summary.elbow else None,
+    }
 
 
 def confusion_rows(summary: ClassSummary) -> tuple[ConfusionRow, ...]:

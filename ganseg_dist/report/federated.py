@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
-from ganseg_dist.federation.comparison import ComparedScore, FederationComparison
+from ganseg_dist.federation.comparison import ComparedScore
 from ganseg_dist.federation.fingerprint.differences import differences
-from ganseg_dist.federation.fingerprint.histograms import Fingerprint, sum_fingerprints
+from ganseg_dist.federation.fingerprint.histograms import sum_fingerprints
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
@@ -31,7 +32,7 @@ from ganseg_dist.report.labels import (
     signed_number,
     verdict,
 )
-from ganseg_dist.report.records import SimulatedSite
+from ganseg_dist.report.records import Records, SimulatedSite
 from ganseg_dist.report.section import Chart, interval_bar
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.systems import build_system
@@ -56,78 +57,40 @@ class SiteRow:
     left_out: int
 
 
-@dataclass(frozen=True, slots=True)
-class FederationView:
-    """The content of the section."""
-
-    record: FederationRecord
-    simulated: bool
-    """Whether the data of all sites were in one place, so that the federation could be compared."""
-    settings: Mapping[str, str]
-    sites: tuple[SiteRow, ...]
-    traffic: str
-    local_data: str
-    """What never leaves the sites."""
-    privacy: str
-    verdicts: tuple[str, ...]
-    """Sentences on the first score of the comparison."""
-    patients: str
-    """The unit of n in the comparison: patients, or images where patients are unknown."""
-    untested: tuple[str, ...]
-    """Sites without a test patient."""
-    compared: Chart | None
-    data: tuple[Chart, ...]
-    """A chart for each histogram of the sites' fingerprints; empty where there are no fingerprints."""
-    withheld: str
-    """The rule by which sites withhold numbers of too few patients."""
-    outliers: tuple[str, ...]
-    """Sites whose data differ most from the others', one line each."""
-    charts: tuple[Chart, ...]
-
-
-def federation_view(
-    record: FederationRecord,
-    comparison: FederationComparison | None,
-    config: RunConfig,
-    described: RunRecord,
-    fingerprints: Mapping[str, Fingerprint],
-    simulation: Sequence[SimulatedSite] = (),
-) -> FederationView:
-    """Build the section; the record must have at least one round.
-
-    Args:
-        fingerprints: by site, the fingerprint of its data.
-        simulation: the simulated sites; empty for a deployment.
-    """
+def federation_view(records: Records) -> dict[str, Any] | None:
+    """What federation.html.j2 shows; None for a run that was trained in one place, or without a recorded round."""
+    record, config, described, simulation = records.federation, records.config, records.description, records.simulation
+    if record is None or not record.rounds or config is None:
+        return None
+    comparison, fingerprints = records.comparison, records.fingerprints
     site_differences = differences(fingerprints)
     main = comparison.scores[0] if comparison is not None and comparison.scores else None
     patients = "patients" if comparison is None or comparison.patients_known else "images, patients unknown"
-    untested = tuple(site.name for site in simulation if not site.split.test)
     best_of = {stage: kept.best_of[0] for stage, kept in described.kept.items() if kept.best_of}
-    return FederationView(
-        record=record,
-        simulated=bool(simulation or described.sites),
-        settings=describe_settings(config),
-        sites=tuple(site_row(record, name) for name in record.names),
-        traffic=describe_traffic(record),
-        local_data=describe_local_data(described.absent),
-        privacy=describe_privacy(record, config),
-        verdicts=tuple(_verdicts(main)) if main is not None else (),
-        patients=patients,
-        untested=untested,
-        compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
-        data=tuple(fingerprint_charts(sum_fingerprints(fingerprints.values()), fingerprints, site_differences))
+    return {
+        "record": record,
+        "simulated": bool(simulation or described.sites),  # the data of all sites were in one place
+        "settings": describe_settings(config),
+        "sites": [site_row(record, name) for name in record.names],
+        "traffic": describe_traffic(record),
+        "local_data": describe_local_data(described.absent),
+        "privacy": describe_privacy(record, config),
+        "verdicts": list(_verdicts(main)) if main is not None else [],
+        "patients": patients,
+        "untested": [site.name for site in simulation if not site.split.test],
+        "compared": _comparison_chart(main, patients) if main is not None and main.at_sites else None,
+        "data": fingerprint_charts(sum_fingerprints(fingerprints.values()), fingerprints, site_differences)
         if fingerprints
-        else (),
-        withheld=_describe_withholding(described, simulation),
-        outliers=tuple(difference.line() for difference in site_differences if difference.stands_out),
-        charts=(
+        else [],
+        "withheld": _describe_withholding(described, simulation),
+        "outliers": [difference.line() for difference in site_differences if difference.stands_out],
+        "charts": [
             *_score_charts(record, best_of),
             _weight_chart(record),
             _bytes_chart(record, config),
             *_epsilon_chart(record, config),
-        ),
-    )
+        ],
+    }
 
 
 def describe_traffic(record: FederationRecord) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -18,7 +19,7 @@ from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.display import Convention, display_convention
-from ganseg_dist.evaluation.results import ArmDifference, ArmScores, Detection, Summary, extended
+from ganseg_dist.evaluation.results import ArmDifference, ArmScores, Detection, Summary
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.intervals import interval_chart, strip_chart
 from ganseg_dist.plots.roc import roc_chart
@@ -27,13 +28,9 @@ from ganseg_dist.plural import counted
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
-from ganseg_dist.report.federated import FederationView, federation_view
+from ganseg_dist.report.federated import federation_view
 from ganseg_dist.report.generated import sheet_tiles, shows_generated
-from ganseg_dist.report.records import (
-    PARTS,
-    Evaluation,
-    Records,
-)
+from ganseg_dist.report.records import PARTS, Evaluation, Records
 from ganseg_dist.report.section import Chart, KeyFigure, PartResults, Section, interval_bar, section_of
 from ganseg_dist.report.training import stage_curves
 from ganseg_dist.runs import Run
@@ -90,21 +87,15 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     section = section_of(records.config)
     template = "classes.html.j2" if records.classifies else "report.html.j2"
     return environment.get_template(template).render(
-        run=records.name,
-        description=records.description,
-        config=records.config,
-        data=records.data,
+        records=records,
         regions=regions,
-        modalities=records.modalities,
         changed=(records.description.commit or "").endswith(CHANGED),
         created=labels.moment(records.description.created),
         gan=records.config is None or records.config.system.synthesises,
         makes_images=shows_generated(records.config),
-        sheet=records.sheet,
         generated=sheet_tiles(records.sheet, records.config) if records.sheet and records.config else [],
         unfinished=describe_unfinished(records),
         resume=resume_command(records),
-        classes=(records.config.data.classes if records.config is not None else None) or (),
         section=section,
         evaluations=[
             evaluation_view(
@@ -119,7 +110,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
             class_view(classification, records.config, patients_known=records.patients_known(classification.part))
             for classification in records.classifications
         ],
-        federation=_federation(records),
+        federation=federation_view(records),
         stages=stage_curves(
             records.history,
             partial(region_label, regions=regions),
@@ -133,49 +124,35 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationView(Evaluation):
-    """A segmenter's results on one part of the data with the fields that report.html.j2 shows."""
-
-    key_figures: tuple[KeyFigure, ...]
-    verdicts: tuple[str, ...]
-    columns: tuple[str, ...]
-    """Main scores, without their region."""
-    others: tuple[str, ...]
-    """The remaining scores, without their region."""
-    charts: tuple[Chart, ...]
-    overlays: tuple[pictures.Strip, ...]
-    own: Markup | None
-    """The section of the system; None where it has nothing to show."""
-    roc: Chart | None
-    case_columns: tuple[str, ...]
-
-
 def evaluation_view(
     evaluation: Evaluation, records: Records, convention: Convention, own: Markup | None
-) -> EvaluationView:
-    """Figures, sentences and columns of one part, around the section of the system."""
+) -> dict[str, Any]:
+    """What report.html.j2 shows of one part.
+
+    Args:
+        own: the section of the system; None where it has nothing to show.
+    """
     summary, regions = evaluation.summary, evaluation.summary.regions
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
     columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
     label = partial(labels.region_label, regions=regions, modalities=records.modalities)
     examples = pictures.distinct(evaluation.examples)
     measured = {score for case in evaluation.cases for score in case.scores}
-    return extended(
-        EvaluationView,
-        evaluation,
-        key_figures=tuple(_key_figures(summary, label)),
-        verdicts=tuple(_verdicts(summary, label)),
-        columns=columns,
-        others=tuple(score for score in scores if score not in columns),
-        charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
-        overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions, convention)),
-        own=own,
-        roc=_roc(summary.detection),
-        case_columns=tuple(
-            name for region in regions for score in labels.CASE_SCORES if (name := f"{region}/{score}") in measured
-        ),
-    )
+    case_columns = (f"{region}/{score}" for region in regions for score in labels.CASE_SCORES)
+    return {
+        "part": evaluation.part,
+        "summary": summary,
+        "cases": evaluation.cases,
+        "key_figures": list(_key_figures(summary, label)),
+        "verdicts": list(_verdicts(summary, label)),
+        "columns": columns,  # the main scores, without their region
+        "others": [score for score in scores if score not in columns],
+        "charts": [*_method_charts(summary, label), *_case_charts(evaluation, label)],
+        "overlays": pictures.overlay_strips(examples, records.modalities, regions, convention),
+        "own": own,
+        "roc": _roc(summary.detection),
+        "case_columns": [name for name in case_columns if name in measured],
+    }
 
 
 def subjects(records: Records, part: str, n: int, n_patients: int, thing: str = "case") -> str:
@@ -287,20 +264,6 @@ def _system_section(
     results = PartResults(evaluation.file, evaluation.summary, examples, records.modalities, gan_modalities, convention)
     view = section.view(results)
     return None if view is None else Markup(environment.from_string(section.template).render(view=view))
-
-
-def _federation(records: Records) -> FederationView | None:
-    """None for a run that was trained in one place, or without a recorded round."""
-    if records.federation is None or not records.federation.rounds or records.config is None:
-        return None
-    return federation_view(
-        records.federation,
-        records.comparison,
-        records.config,
-        records.description,
-        records.fingerprints,
-        records.simulation,
-    )
 
 
 def _regions(records: Records) -> tuple[str, ...]:

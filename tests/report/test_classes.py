@@ -52,8 +52,8 @@ def test_confusion_rows_are_normalized_by_true_class(tmp_path):
 def test_report_of_classifier_shows_scores(tmp_path):
     run = classifier_run(tmp_path)
     page, view = write_report(run).read_text(), view_of(run)
-    assert [key.name for key in view.key_scores] == ["Accuracy", "Balanced accuracy", "Macro F1"]
-    scores = view.summary.scores
+    assert [key.name for key in view["key_scores"]] == ["Accuracy", "Balanced accuracy", "Macro F1"]
+    scores = view["summary"].scores
     for value in (scores.accuracy, scores.expected_calibration_error, scores.classes["glioma"].precision):
         assert value.low < value.high
         assert f"{value.mean:.3f}" in page
@@ -64,8 +64,8 @@ def test_report_of_classifier_shows_scores(tmp_path):
     assert "<b>tumour" not in page
     assert page.count('class="right"') == 4
     assert page.count("--share:") == 16
-    assert len(view.mistakes) > 10
-    assert f"The 10 worst of {len(view.mistakes)} images" in page
+    assert len(view["mistakes"]) > 10
+    assert f"The 10 worst of {len(view['mistakes'])} images" in page
     assert "AUROC" not in page
     assert "Dice" not in page
     assert commands(Records.of(run))[-1] == "ganseg evaluate classifier --data /data/cohort"
@@ -74,12 +74,12 @@ def test_report_of_classifier_shows_scores(tmp_path):
 def test_report_of_detector_shows_auroc_and_operating_point(tmp_path):
     run = detector_run(tmp_path)
     page, view = write_report(run).read_text(), view_of(run)
-    assert [key.name for key in view.key_scores][3:] == ["AUROC", "Sensitivity at 90% specificity"]
-    point = view.summary.operating_point
+    assert [key.name for key in view["key_scores"]][3:] == ["AUROC", "Sensitivity at 90% specificity"]
+    point = view["summary"].operating_point
     assert point.tp + point.fn == 20
-    assert f"of lesion {point.tp} found and {point.fn} missed" in view.operating_point
-    assert f"n = {point.sensitivity.n})" in view.operating_point
-    assert "on 3 validation patients" in view.operating_point
+    assert f"of lesion {point.tp} found and {point.fn} missed" in view["operating_point"]
+    assert f"n = {point.sensitivity.n})" in view["operating_point"]
+    assert "on 3 validation patients" in view["operating_point"]
     assert "for finding lesion; the sensitivity's threshold was chosen on validation" in page
     assert "3 images of unknown class not scored" in page
     assert "Number of clusters" not in page
@@ -87,10 +87,10 @@ def test_report_of_detector_shows_auroc_and_operating_point(tmp_path):
 
 def test_class_view_plots_filled_calibration_bins_only(tmp_path):
     view = view_of(classifier_run(tmp_path))
-    filled = [each for each in view.summary.scores.calibration if each.n_images]
-    assert 1 < len(filled) < len(view.summary.scores.calibration)
-    assert len(re.findall(r" of \d+ image", view.calibration.figure)) == len(filled)
-    assert f"ECE {view.summary.scores.expected_calibration_error.mean:.3f}" in view.calibration.figure
+    filled = [each for each in view["summary"].scores.calibration if each.n_images]
+    assert 1 < len(filled) < len(view["summary"].scores.calibration)
+    assert len(re.findall(r" of \d+ image", view["calibration"].figure)) == len(filled)
+    assert f"ECE {view['summary'].scores.expected_calibration_error.mean:.3f}" in view["calibration"].figure
 
 
 def test_report_of_classifier_notes_missing_results(tmp_path):

@@ -102,10 +102,11 @@ def test_federation_view_omits_charts_without_scores():
     bare = federation_json()
     for kept in bare["rounds"]:
         kept["scores"] = {}
-    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, RunRecord(), {})
-    assert [chart.title for chart in view.charts] == ["Weights", "Bytes transferred"]
-    assert "float32" not in view.charts[1].caption
-    assert view.compared is None
+    record = FederationRecord.model_validate(bare)
+    view = federation_view(Records("run", RunRecord(), CONFIG, (), None, None, (), (), None, federation=record))
+    assert [chart.title for chart in view["charts"]] == ["Weights", "Bytes transferred"]
+    assert "float32" not in view["charts"][1].caption
+    assert view["compared"] is None
 
 
 def test_report_omits_federation_of_local_run_and_names_damage(tmp_path):
