@@ -37,8 +37,7 @@ from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import runs_root
 from ganseg_dist.studies.experiments.measures import measures_of
-from ganseg_dist.studies.experiments.run import Job, run_experiment
-from ganseg_dist.studies.experiments.scoring import score_run
+from ganseg_dist.studies.experiments.run import Job, run_experiment, score_run
 from ganseg_dist.studies.experiments.table import markdown, tabulate
 from ganseg_dist.studies.trial import Trial, TrialResult
 from server.simulation import Simulation, simulate

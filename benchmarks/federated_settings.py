@@ -24,8 +24,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.experiments.measures import measures_of
-from ganseg_dist.studies.experiments.run import Job, run_experiment
-from ganseg_dist.studies.experiments.scoring import score_run
+from ganseg_dist.studies.experiments.run import Job, run_experiment, score_run
 from ganseg_dist.studies.experiments.table import Row, markdown, tabulate
 from ganseg_dist.studies.trial import Trial, TrialResult
 from server.simulation import Simulation, simulate

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.files import read_json, sha256
-from ganseg_dist.paths import why_not_inside
+from ganseg_dist.files import read_json, sha256, why_not_inside
 
 DIGEST = "digest"
 """The key of a record's digest."""

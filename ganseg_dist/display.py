@@ -87,11 +87,7 @@ class View:
         return f"{text}; {self.caption}" if self.caption else text
 
     def lay_out(self, planes: npt.NDArray[Any], *, columns: int = -1) -> npt.NDArray[Any]:
-        """Planes whose columns run from the patient's left to right, as they are drawn.
-
-        Args:
-            columns: the axis of the columns; of (H, W, 3) it is 1.
-        """
+        """Planes whose columns (an axis; of (H, W, 3) it is 1) run from the patient's left to right, as drawn."""
         return np.flip(planes, columns) if self.convention is Convention.RADIOLOGICAL else planes
 
     def mark(self, pixels: Pixels) -> Pixels:

@@ -28,7 +28,7 @@ from ganseg_dist.planning.plan import check_plan, plan_training
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run
-from ganseg_dist.studies.experiments.scoring import check_classes
+from ganseg_dist.studies.experiments.run import check_classes
 from ganseg_dist.systems import build_system
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.aggregation import validate_setup

@@ -1,7 +1,7 @@
 import pytest
 
 from ganseg_dist.errors import DataError, RunError
-from ganseg_dist.paths import confined, why_not_inside
+from ganseg_dist.files import confined, why_not_inside
 
 OUTSIDE = {
     "../x": "leads out of its folder",

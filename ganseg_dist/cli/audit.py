@@ -158,14 +158,12 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """The counts of all runs together, for JSON."""
-        messages: Counter[str] = Counter()
-        tensors: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        messages, tensors, metrics = Counter[str](), Counter[str](), set[str]()
         for kinds in self.sent.values():
             for kind, sent in kinds.items():
                 messages[kind] += sent.messages
-                for network, counts in _by_network(sent.tensors).items():
-                    tensors[network].update(counts)
-        all_sent = [sent for kinds in self.sent.values() for sent in kinds.values()]
+                tensors += sent.tensors
+                metrics |= sent.metrics
         return {
             "messages": dict(messages),
             "rounds": {
@@ -174,8 +172,8 @@ class Summary:
             "first": self.first,
             "last": self.last,
             "bytes": self.bytes,
-            "tensors": {network: dict(counts) for network, counts in tensors.items()},
-            "metrics": sorted(set().union(*(sent.metrics for sent in all_sent))),
+            "tensors": {network: dict(counts) for network, counts in _by_network(tensors).items()},
+            "metrics": sorted(metrics),
         }
 
     def rows(self, *, verbose: bool) -> list[tuple[str, str]]:

@@ -285,8 +285,7 @@ def _run(
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments.figures import curves, intervals
     from ganseg_dist.studies.experiments.measures import measures_of
-    from ganseg_dist.studies.experiments.run import run_experiment
-    from ganseg_dist.studies.experiments.scoring import check_classes
+    from ganseg_dist.studies.experiments.run import check_classes, run_experiment
     from ganseg_dist.studies.experiments.table import tabulate
 
     layout, labels, local = options.layout, options.labels, options.local

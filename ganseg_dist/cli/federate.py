@@ -10,7 +10,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.options import DATA, LABELS, LAYOUT, RECIPE, SETTINGS, SKEW, one_of, recipe_config
-from ganseg_dist.cli.publish import cohort_title, ending, heading, publish
+from ganseg_dist.cli.publish import cohort_title, ending, publish
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.registry import strategy_names
 
@@ -144,7 +144,7 @@ def _compare(
         with_mean_of_sites,
     )
     from ganseg_dist.studies.experiments.figures import intervals
-    from ganseg_dist.studies.experiments.table import header_and_cells, save_table, tabulate
+    from ganseg_dist.studies.experiments.table import header_and_cells, heading, save_table, tabulate
 
     all_results = with_mean_of_sites(results)
     rows = tabulate(all_results, measures)

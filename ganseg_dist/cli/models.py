@@ -87,10 +87,7 @@ def stated_labels(run: Run) -> str | None:
 def validation_cases(
     run: Run, data: Path | None, layout: str | None = None, labels: str | None = None
 ) -> tuple[Case, ...]:
-    """The cases of the run's validation patients, from its cohort.
-
-    Args:
-        data: the cohort's new place if it has moved; None: the place that the run recorded.
+    """The cases of the run's validation patients, from its cohort, which may have moved from where the run recorded it.
 
     Raises ConfigError when the run recorded none, and DataError as `cases_of_part` does.
     """

@@ -45,11 +45,9 @@ def publish(
 ) -> None:
     """Write table and figure to the folder, to MLflow and to the terminal.
 
-    Args:
-        more: further files of the experiment, which exist already.
-        metrics: logged to MLflow besides the rows' means.
+    MLflow also gets `more` files of the experiment, which exist already, and `metrics` besides the rows' means.
     """
-    from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table
+    from ganseg_dist.studies.experiments.table import header_and_cells, heading, markdown, means, save_table
     from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_table(study.folder, rows, figure), *more)
@@ -57,10 +55,3 @@ def publish(
     log_experiment(parent, means(rows) | dict(metrics or {}), markdown(caption, rows), files)
     show.table(caption, *header_and_cells(rows))
     show.echo(f"written: {', '.join(map(str, files))}")
-
-
-def heading(title: str, rows: Sequence[Row]) -> str:
-    """A table's title with what its numbers are."""
-    from ganseg_dist.studies.experiments.table import averaged_over
-
-    return f"{title} ({averaged_over(patients_known=all(row.patients_known for row in rows))})"

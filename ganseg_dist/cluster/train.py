@@ -20,6 +20,7 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
 from ganseg_dist.engine.tracker import Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.planning.prepare import Prepared
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 
 if TYPE_CHECKING:
@@ -40,21 +41,19 @@ def train_on_ray(
     run: Run,
     config: RunConfig,
     prepared: Prepared,
+    request: TrainingRequest,
     *,
-    workers: int,
-    gpus: bool,
     tracker: Tracker,
     worker_tracker: Callable[[], Tracker] = Tracker,
-    least_workers: int | None = None,
 ) -> Path:
     """Train to the end over Ray workers; returns the last checkpoint's folder.
 
     Ray restarts killed workers from the newest checkpoint, from which a second call of the same run resumes too.
 
     Args:
+        request: whose workers and GPUs are taken; its config is not the resolved one.
         tracker: receives the progress, in the driver.
         worker_tracker: makes the tracker that rank 0 uses and closes.
-        least_workers: with which training continues when there is no room for all; None: exactly `workers`.
 
     Raises RunError before anything starts when a node that may host a worker does not see the run's folder or the
     prepared slices; and any worker's GansegError as soon as it is raised there: an error that a user must correct is
@@ -70,7 +69,8 @@ def train_on_ray(
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # delay until a death is noticed
     placement = float(os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_SECONDS)))
-    least_workers = least_workers or workers
+    workers, gpus = request.workers, request.gpus
+    least_workers = request.least_workers or workers
     elastic = least_workers < workers
     check_resources(workers=least_workers, threads=config.train.threads, gpus=gpus)
     resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}

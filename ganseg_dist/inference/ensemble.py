@@ -17,8 +17,8 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import RunError
+from ganseg_dist.files import confined
 from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
-from ganseg_dist.paths import confined
 from ganseg_dist.systems.base import Prediction, Ratio, Stage, System
 
 FORMAT = 2

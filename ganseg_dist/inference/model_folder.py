@@ -21,8 +21,7 @@ from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.engine.state import weights_of
 from ganseg_dist.errors import ConfigError, DataError, RunError, one_line
-from ganseg_dist.files import sha256
-from ganseg_dist.paths import confined
+from ganseg_dist.files import confined, sha256
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 

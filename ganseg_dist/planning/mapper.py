@@ -19,8 +19,7 @@ class Mapper(Protocol):
 
 def map_here(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
     """In this process, one after the other."""
-    for index, item in enumerate(items):
-        yield index, function(item)
+    return enumerate(map(function, items))
 
 
 @contextmanager

@@ -72,12 +72,7 @@ def grouped_chart(groups: Mapping[str, Sequence[Bar]], *, axis: str) -> Figure:
 def draw_interval(
     axes: Axes, bar: Bar, place: float, colour: str, *, width: float, size: float, upright: bool = False, **style: Any
 ) -> None:
-    """The interval as a line where there is one, and the mean as a dot.
-
-    Args:
-        place: of the row, or of the column where `upright`.
-        style: of the dot.
-    """
+    """The interval as a line where there is one, and the mean as a dot of this style, in a row or an upright column."""
     ends, mean = [bar.low, bar.high], [bar.mean]
     if bar.low is not None and bar.high is not None:
         axes.plot(*(([place] * 2, ends) if upright else (ends, [place] * 2)), color=colour, linewidth=width)

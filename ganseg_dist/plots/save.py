@@ -29,8 +29,7 @@ COLOUR_NAMES = {getattr(PAGE, name): name for name in ("ink", "muted", "rule", "
 def svg(figure: Figure, description: str) -> str:
     """The figure as an `<svg>` element in the page's colours, with ids that are unique on the page; letters stay text.
 
-    Args:
-        description: for screen readers.
+    Screen readers read its description.
     """
     stream = io.StringIO()
     with plain_text(figure), mpl.rc_context({"svg.hashsalt": description}):

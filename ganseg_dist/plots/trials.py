@@ -43,8 +43,7 @@ class Trial:
 def curve_figure(title: str, label: str, trials: Sequence[Trial], legend: Mapping[str, str]) -> Figure:
     """The score after each epoch, a dot at the kept epoch, a cross where a trial ended before it was trained.
 
-    Args:
-        legend: text for each role that occurs.
+    The legend has a text for each role that occurs.
     """
     figure, (axes,) = panels(6.4, 3.6)
     for trial in _best_last(trials):

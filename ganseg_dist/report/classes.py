@@ -53,11 +53,7 @@ class Mistake:
 def class_view(
     classification: Classification, config: RunConfig | None, *, patients_known: bool = True
 ) -> dict[str, Any]:
-    """What classes.html.j2 shows of one part.
-
-    Args:
-        patients_known: False where each image counts as a patient.
-    """
+    """What classes.html.j2 shows of one part; without known patients each image counts as one."""
     summary, scores, point = (
         classification.summary,
         classification.summary.scores,

@@ -27,12 +27,7 @@ def fingerprint_charts(
     """One chart for each histogram: a thin line a site and a bold one for all together, in percent of each line's sum.
 
     Every patient counts alike. Of many sites only those that stand out are named. A histogram without a patient on its
-    scale, such as millimetres of pictures, is left out.
-
-    Args:
-        total: the fingerprint of all sites together.
-        sites: each site's fingerprint, where it may be shown; else none.
-        site_differences: how the sites differ.
+    scale, such as millimetres of pictures, is left out. Sites that may not be shown count in `total` alone.
     """
     charts = []
     for name, axis in total.axes.items():
@@ -58,12 +53,7 @@ def _caption(name: str, sites: Mapping[str, Fingerprint], off: Sequence[Differen
 
 
 def _chart(axis: Axis, points: Sequence[tuple[str, Points]], off: set[str], *, per_patient: bool) -> Figure:
-    """The filled bins of each site and, last and so on top, of their sum.
-
-    Args:
-        points: name and points in each bin, those of all sites together last.
-        off: sites that stand out.
-    """
+    """The filled bins of each site and, last and so on top, of their sum; the sites in `off` stand out."""
     filled = np.any([of_site > 0 for _, of_site in points], axis=0)
     apart = [bin_ for bin_ in range(len(axis.apart)) if filled[bin_] or axis.scale is None]
     first, last = _filled_range(filled[len(axis.apart) :])

@@ -16,7 +16,7 @@ from PIL import Image
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import PNG_TEXT, View
 from ganseg_dist.errors import RunError
-from ganseg_dist.paths import confined
+from ganseg_dist.files import confined
 from ganseg_dist.plots.images import Pixels
 from ganseg_dist.report.pictures import Tile, picture_tile
 from ganseg_dist.runs import Run

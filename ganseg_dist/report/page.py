@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
@@ -25,9 +25,9 @@ from ganseg_dist.plots.intervals import interval_chart, strip_chart
 from ganseg_dist.plots.roc import roc_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
+from ganseg_dist.printable import printable_lines
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
-from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import federation_view
 from ganseg_dist.report.generated import sheet_tiles, shows_generated
 from ganseg_dist.report.records import PARTS, Evaluation, Records
@@ -98,13 +98,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         resume=resume_command(records),
         section=section,
         evaluations=[
-            evaluation_view(
-                evaluation,
-                records,
-                convention,
-                _system_section(environment, section, evaluation, records, convention) if section is not None else None,
-            )
-            for evaluation in records.evaluations
+            evaluation_view(evaluation, records, convention, environment, section) for evaluation in records.evaluations
         ],
         classifications=[
             class_view(classification, records.config, patients_known=records.patients_known(classification.part))
@@ -125,18 +119,20 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
 
 
 def evaluation_view(
-    evaluation: Evaluation, records: Records, convention: Convention, own: Markup | None
+    evaluation: Evaluation,
+    records: Records,
+    convention: Convention,
+    environment: Environment,
+    section: Section | None,
 ) -> dict[str, Any]:
-    """What report.html.j2 shows of one part.
-
-    Args:
-        own: the section of the system; None where it has nothing to show.
-    """
+    """What report.html.j2 shows of one part, with the section of the system if it has one."""
     summary, regions = evaluation.summary, evaluation.summary.regions
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
     columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
     label = partial(labels.region_label, regions=regions, modalities=records.modalities)
-    examples = pictures.distinct(evaluation.examples)
+    examples = tuple(pictures.distinct(evaluation.examples))
+    gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
+    results = PartResults(evaluation.file, summary, examples, records.modalities, gan_modalities, convention)
     measured = {score for case in evaluation.cases for score in case.scores}
     case_columns = (f"{region}/{score}" for region in regions for score in labels.CASE_SCORES)
     return {
@@ -148,8 +144,8 @@ def evaluation_view(
         "columns": columns,  # the main scores, without their region
         "others": [score for score in scores if score not in columns],
         "charts": [*_method_charts(summary, label), *_case_charts(evaluation, label)],
-        "overlays": pictures.overlay_strips(examples, records.modalities, regions, convention),
-        "own": own,
+        "overlays": pictures.overlay_strips(results),
+        "own": _system_section(environment, section, results) if section is not None else None,
         "roc": _roc(summary.detection),
         "case_columns": [name for name in case_columns if name in measured],
     }
@@ -256,12 +252,7 @@ def commands(records: Records) -> list[str]:
     return typed
 
 
-def _system_section(
-    environment: Environment, section: Section, evaluation: Evaluation, records: Records, convention: Convention
-) -> Markup | None:
-    gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
-    examples = tuple(pictures.distinct(evaluation.examples))
-    results = PartResults(evaluation.file, evaluation.summary, examples, records.modalities, gan_modalities, convention)
+def _system_section(environment: Environment, section: Section, results: PartResults) -> Markup | None:
     view = section.view(results)
     return None if view is None else Markup(environment.from_string(section.template).render(view=view))
 
@@ -374,3 +365,20 @@ def _roc(detection: Detection | None) -> Chart | None:
         f"Area {area} over {counted(detection.n_slices, 'slice')}, "
         f"{detection.n_abnormal} of them abnormal; 0.5 is chance.",
     )
+
+
+def page_environment(*folders: str) -> Environment:
+    """An environment for the templates in these folders of the package; an undefined name is an error."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader("ganseg_dist", folder) for folder in folders]),
+        autoescape=True,
+        finalize=_visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _visible(value: Any) -> Any:
+    """Make the control characters of plain `str` visible; `Markup`, from figures and templates, passes unchanged."""
+    return printable_lines(value) if type(value) is str else value

@@ -14,6 +14,7 @@ from ganseg_dist.display import Convention, View
 from ganseg_dist.evaluation.gallery import Example
 from ganseg_dist.plots.images import Mask, Pixels, grey, heat, outline_path, png, rgb
 from ganseg_dist.report.labels import joined, modality_label, region_label
+from ganseg_dist.report.section import PartResults
 
 SHOWN_ON = {"wt": ("flair", "t2"), "tc": ("t1ce", "t1"), "et": ("t1ce", "t1")}
 """The modality on which a region's border is judged: oedema on FLAIR, enhancement after contrast."""
@@ -65,26 +66,19 @@ def distinct(examples: Sequence[Example]) -> list[Example]:
     return [replace(first[key], rank=joined(names)) for key, names in ranks.items()]
 
 
-def overlay_strips(
-    examples: Sequence[Example], modalities: Sequence[str], regions: Sequence[str], convention: Convention
-) -> list[Strip]:
+def overlay_strips(results: PartResults) -> list[Strip]:
     """Each example plain, then with the true and the predicted outline of each region."""
-    return [_strip(example, convention, partial(_overlay_tiles, example, modalities, regions)) for example in examples]
-
-
-def healthy_strips(
-    examples: Sequence[Example],
-    modalities: Sequence[str],
-    gan_modalities: Sequence[str],
-    regions: Sequence[str],
-    scale: AnomalyScale | None,
-    convention: Convention,
-) -> list[Strip]:
-    """Each example with an anomaly map or a reconstruction: the slice, its lesion filled, and the anomaly map."""
-    with_gan = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
     return [
-        _strip(example, convention, partial(_healthy_tiles, example, modalities, gan_modalities, regions, scale))
-        for example in with_gan
+        _strip(example, results.convention, partial(_overlay_tiles, example, results)) for example in results.examples
+    ]
+
+
+def healthy_strips(results: PartResults, scale: AnomalyScale | None) -> list[Strip]:
+    """Each example with an anomaly map or a reconstruction: the slice, its lesion filled, and the anomaly map."""
+    return [
+        _strip(example, results.convention, partial(_healthy_tiles, example, results, scale))
+        for example in results.examples
+        if example.anomaly is not None or example.reconstruction is not None
     ]
 
 
@@ -103,7 +97,8 @@ def _strip(example: Example, convention: Convention, tiles: Callable[[View], lis
     return Strip(example, tuple(tiles(view)), view.caption)
 
 
-def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str], view: View) -> list[Tile]:
+def _overlay_tiles(example: Example, results: PartResults, view: View) -> list[Tile]:
+    modalities, regions = results.modalities, results.summary.regions
     names = _channel_names(modalities, len(example.image))
     where = f"slice {example.slice + 1} of case {example.case}"
     plain, modality = _background(example, names, regions[0] if regions else "wt")
@@ -125,20 +120,13 @@ def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequenc
     return tiles
 
 
-def _healthy_tiles(
-    example: Example,
-    modalities: Sequence[str],
-    gan_modalities: Sequence[str],
-    regions: Sequence[str],
-    scale: AnomalyScale | None,
-    view: View,
-) -> list[Tile]:
-    names = _channel_names(modalities, len(example.image))
+def _healthy_tiles(example: Example, results: PartResults, scale: AnomalyScale | None, view: View) -> list[Tile]:
+    names = _channel_names(results.modalities, len(example.image))
     where = f"slice {example.slice + 1} of case {example.case}"
-    region = regions[0] if regions else "wt"
+    region = next(iter(results.summary.regions), "wt")
     tiles = []
     if example.reconstruction is not None:
-        gan_names = _channel_names(gan_modalities, len(example.reconstruction))
+        gan_names = _channel_names(results.gan_modalities, len(example.reconstruction))
         modality = _best_modality(gan_names, region)
         before = example.image[names.index(modality) if modality in names else 0]
         after = example.reconstruction[gan_names.index(modality)]

@@ -17,8 +17,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from ganseg_dist.errors import RunError
-from ganseg_dist.files import parse_json
-from ganseg_dist.paths import why_not_inside
+from ganseg_dist.files import parse_json, why_not_inside
 from ganseg_dist.storage.remote import RemoteFolder
 
 FORMAT = 1

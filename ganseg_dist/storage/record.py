@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ganseg_dist.atomic import UNFINISHED, write_json
-from ganseg_dist.paths import why_not_inside
+from ganseg_dist.files import why_not_inside
 
 FILE = ".kept.json"
 LOCKS = "*.lock"

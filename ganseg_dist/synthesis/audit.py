@@ -124,10 +124,6 @@ def audit(
     neighbouring slices of one head are no yardstick for independence. Where training flips its images, give their
     flipped copies as well, or a flipped copy is missed.
 
-    Args:
-        patients: each training image's patient.
-        encoder: whose features are the second space.
-
     Raises DataError when there are no synthetic images, shapes differ, values are not finite, or no training image
     has another to be compared with.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,6 @@ from ganseg_dist.plots.save import save_png
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
-
-Voxel = TypeVar("Voxel", bound=np.generic)
 
 SITE = "synthetic"
 PNG_TAGS = {"Description": "Synthetic image or mask, made by a generator; not a patient"}
@@ -93,8 +91,9 @@ def write_pairs(
     """
     numbers = {patient: number for number, patient in enumerate(sorted(set(generated.patients)), start=1)}
     margin = round(MARGIN * generated.image.shape[-1]) if on_background else 0
-    images = _framed(generated.image, margin, BACKGROUND)
-    masks = _framed(generated.regions, margin, 0)
+    frame = ((0, 0), (0, 0), (margin, margin), (margin, margin))
+    images = np.pad(generated.image, frame, constant_values=BACKGROUND)
+    masks = np.pad(generated.regions, frame)
     one = len(regions) == 1
     stored = LabelScheme.of_lesion(scheme.title(regions[0])) if one else scheme  # black and white, or label values
     named = next((name for name, known in SCHEMES.items() if known == stored), SCHEME_FILE)
@@ -149,11 +148,6 @@ def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Ev
 
 def _name(index: int) -> str:
     return f"{PREFIX}{index + 1:05d}"
-
-
-def _framed(planes: npt.NDArray[Voxel], margin: int, outside: float) -> npt.NDArray[Voxel]:
-    """(N, K, H, W) with so many pixels of `outside` around each plane."""
-    return np.pad(planes, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=outside)
 
 
 def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modalities: Sequence[str]) -> Row:

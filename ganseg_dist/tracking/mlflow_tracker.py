@@ -83,11 +83,7 @@ class MLflowTracker(Tracker):
 
     @classmethod
     def of(cls, tracked: TrackedRun, convention: Convention = Convention.RADIOLOGICAL) -> Tracker:
-        """The tracker of a run from `open_tracking`; one that ignores all where the run is untracked.
-
-        Args:
-            convention: of example pictures, where training sends any.
-        """
+        """The tracker of a run from `open_tracking`; one that ignores all where the run is untracked."""
         return Tracker() if tracked.run_id is None else cls(tracked, convention)
 
     def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:

@@ -120,12 +120,9 @@ def open_tracking(run: Run, *, uri: str | None = None, tags: Mapping[str, str] |
 def open_parent(
     folder: Path, kind: str, params: Mapping[str, str], tags: Mapping[str, str] | None = None
 ) -> TrackedRun:
-    """Find or create the parent run of an experiment's trials in MLflow; its id is kept in the folder.
+    """Find or create the parent run of a study's trials in MLflow; its id is kept in the folder.
 
-    Args:
-        kind: the subcommand of ganseg experiment, or federation.
-        params: what the trials have in common.
-        tags: further tags, such as `data_tags`.
+    Its parameters are what the trials have in common.
     """
     from mlflow.entities import Param
 

@@ -78,16 +78,8 @@ def _train(
     run: Run, config: RunConfig, prepared: Prepared, request: TrainingRequest, tracked: TrackedRun, tracker: Tracker
 ) -> Path:
     if not request.local:
-        return train_on_ray(
-            run,
-            config,
-            prepared,
-            workers=request.workers,
-            least_workers=request.least_workers,
-            gpus=request.gpus,
-            tracker=tracker,
-            worker_tracker=partial(MLflowTracker.of, tracked, request.convention),
-        )
+        worker_tracker = partial(MLflowTracker.of, tracked, request.convention)
+        return train_on_ray(run, config, prepared, request, tracker=tracker, worker_tracker=worker_tracker)
     with closing(MLflowTracker.of(tracked, request.convention)) as logged:
         train_here(run, config, prepared, Trackers(tracker, logged), gpu=request.gpus)
     return FolderCheckpoints(run.checkpoints).last()

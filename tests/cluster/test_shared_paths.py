@@ -276,8 +276,9 @@ def test_train_on_ray_rejects_prepared_cases_invisible_to_node(hidden_folder, pr
         part: [folder.replace(str(store), str(hidden_folder / "store")) for folder in folders]
         for part, folders in prepared.cohort.items()
     }
+    request = TrainingRequest(debug_config, tmp_path, workers=2)
     with pytest.raises(RunError) as caught:
-        train_on_ray(Run(tmp_path / "first"), debug_config, Prepared(parts), workers=2, gpus=False, tracker=Tracker())
+        train_on_ray(Run(tmp_path / "first"), debug_config, Prepared(parts), request, tracker=Tracker())
     assert str(caught.value) == (
         f"node {BLIND}: does not see GANSEG_STORE {hidden_folder / 'store'}; "
         "put it on storage that all nodes share (GANSEG_STORE)"

@@ -17,6 +17,7 @@ from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from tests.contract import members
 from tests.contract.test_workers import LOSS_TOLERANCE, RUN_TOLERANCE
@@ -79,8 +80,7 @@ def on_ray(folder: Path, config, prepared, *, number: int | None = None, happens
         Run(folder),
         config,
         prepared,
-        workers=workers,
-        gpus=False,
+        TrainingRequest(config, folder, workers=workers),
         tracker=shown,
         worker_tracker=partial(Epochs, notes, number, happens),
     )

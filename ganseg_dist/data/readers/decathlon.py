@@ -16,7 +16,7 @@ from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.data.readers.shared.dataset_json import NAME, Description
 from ganseg_dist.errors import DataError
-from ganseg_dist.paths import confined
+from ganseg_dist.files import confined
 
 CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 """nnU-Net's file of one channel, without its suffix."""

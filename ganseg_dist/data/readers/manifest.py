@@ -16,7 +16,7 @@ from ganseg_dist.data.listing import composed, data_files, file_called, found_pa
 from ganseg_dist.data.readers.shared.base import Reader, canonical_modality, in_numeric_order, is_mask_name, reading_csv
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.errors import DataError
-from ganseg_dist.paths import confined
+from ganseg_dist.files import confined
 from ganseg_dist.suggestion import similar
 
 FILE_NAME = "manifest.csv"

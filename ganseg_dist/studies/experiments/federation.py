@@ -97,13 +97,7 @@ def at_each_site(results: Sequence[TrialResult], sites: Mapping[str, Sequence[st
 
 
 def compare(results: Sequence[TrialResult], by_site: Sequence[Row], measures: Sequence[Measure]) -> list[ComparedScore]:
-    """One comparison per measure.
-
-    Args:
-        results: results of the trials.
-        by_site: rows of `tabulate_by_site`, with the mean of the sites.
-        measures: measures whose numbers all results have.
-    """
+    """One comparison per measure, whose numbers all results must have; `by_site` is of `tabulate_by_site`."""
     pooled, federated, sites = _split_by_arm(results)
     site_rows = [result.rows for result in sites]
     return [

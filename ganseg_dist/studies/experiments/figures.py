@@ -50,7 +50,7 @@ def _score_panel(rows: Sequence[Row], score: str) -> Panel:
     return Panel(
         rows[0].titles[score],
         [interval_bar(row.title, row.scores[score], emphasised=True) for row in rows],
-        published=[row.published.get(_published_name(score)) for row in rows],
+        published=[row.published.get(score.rpartition("/")[2]) for row in rows],  # papers name no region
         reference=rows[0].scores[score].mean if compared else None,
     )
 
@@ -122,8 +122,3 @@ def _legend(rows: Sequence[Row], *, differences: bool = True) -> Iterator[Meanin
         yield Meaning(f"no difference shown{few}", "ink" if coloured else 0, line=False, hollow=True)
     if any(row.published for row in rows):
         yield Meaning("published, of other images; a triangle: beyond the axis", "muted", "D", line=False, hollow=True)
-
-
-def _published_name(score: str) -> str:
-    """The score without its region, as papers name none."""
-    return score.rpartition("/")[2]

@@ -152,7 +152,7 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     published = list(dict.fromkeys(name for row in rows for name in row.published))
     references = list(dict.fromkeys(row.reference for row in rows if row.reference))
     header = [
-        *map(setting, labels),
+        *(SETTINGS.get(name, name) for name in labels),
         "runs",
         "n" if all(row.patients_known for row in rows) else "images, patients unknown",
         *(titles[score] for score in scores),
@@ -226,11 +226,7 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
 
 
 def interval_text(interval: Interval, score: str, sign: str = "") -> str:
-    """A mean with its interval, with the score's decimals; a dash where there is no interval.
-
-    Args:
-        sign: `+` for numbers that have a sign either way.
-    """
+    """A mean with its interval, with the score's decimals, signed by `+`; a dash where there is no interval."""
     number = f"{{:{sign}.{find_score(score).decimals}f}}".format
     bounds = f"[{number(interval.low)}, {number(interval.high)}]" if interval.known else NOTHING
     return f"{number(interval.mean)} {bounds}"
@@ -267,11 +263,6 @@ def test_results(comparison: PairedComparison) -> dict[str, Any]:
     return {name: getattr(comparison, name) for name in ("differs", "p_t", "p_sign_flip", "p_wilcoxon")}
 
 
-def setting(name: str) -> str:
-    """A label's header in the table."""
-    return SETTINGS.get(name, name)
-
-
 def label_text(labels: Mapping[str, Any], name: str) -> str:
     """One label's value, with its unit; empty where the label has none."""
     value = labels[name]
@@ -298,9 +289,10 @@ def describe_subjects(n: int, *, patients_known: bool) -> str:
     return counted(n, "test patient") if patients_known else f"{counted(n, 'test image')}, patients unknown"
 
 
-def averaged_over(*, patients_known: bool) -> str:
-    """Caption of a table's numbers: a mean with an interval over patients or images."""
-    return f"mean, 95% interval over {'test patients' if patients_known else 'test images, patients unknown'}"
+def heading(title: str, rows: Sequence[Row]) -> str:
+    """A table's title with what its numbers are: a mean with an interval over patients or images."""
+    subjects = "test patients" if all(row.patients_known for row in rows) else "test images, patients unknown"
+    return f"{title} (mean, 95% interval over {subjects})"
 
 
 def _strength(kind: str, strength: float) -> str:

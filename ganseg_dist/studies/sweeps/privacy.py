@@ -20,10 +20,6 @@ def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig
 
     A noise multiplier given in `train.privacy` takes precedence over epsilon, as in a single run, and is not changed.
 
-    Args:
-        config: resolved.
-        patients: number of patients that a trial trains on.
-
     Raises ConfigError where the given noise multiplier makes the trials exceed the federation's epsilon.
     """
     changes: dict[str, float] = {}
@@ -48,8 +44,7 @@ def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig
 def describe_budget(config: RunConfig, trials: int, *, hospitals: bool) -> str | None:
     """The most that all trials together spend, as text; None where no budget is given.
 
-    Args:
-        hospitals: whether trials are federations; `federation.privacy` does not apply to others.
+    `federation.privacy` applies only to trials that are federations of `hospitals`.
     """
     hospital, patient = config.federation.privacy, config.train.privacy
     spent = []

@@ -17,7 +17,7 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.plots.trials import Trial, curve_figure, front_figure, parallel_figure, share_figure, value_figure
 from ganseg_dist.plural import counted
-from ganseg_dist.report.environment import page_environment
+from ganseg_dist.report.page import page_environment
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.studies.study import Study, find_study
 from ganseg_dist.studies.sweeps.metric import Metric

@@ -30,11 +30,7 @@ def search(
     result_of: Callable[[TuneResult], TrialResult],
     watch: Watch,
 ) -> Sweep:
-    """Run every trial to its end, or resume an interrupted search.
-
-    Args:
-        train: trains with given values of fields, and reports to Tune.
-        result_of: a trial's result, from the records of Tune and of the trial's run.
+    """Run every trial to its end, or resume an interrupted search. `train` is as `run_trials` calls it.
 
     Raises RunError when the first trials all fail with the same error.
     """

@@ -203,15 +203,7 @@ def _train_on_workers(
 ) -> Path:
     reports = ReportedEpochs(FolderCheckpoints(run.checkpoints), report)
     worker_tracker = partial(MLflowTracker.of, tracked, job.request.convention)
-    last = train_on_ray(
-        run,
-        config,
-        job.prepared,
-        workers=job.request.workers,
-        gpus=job.request.gpus,
-        tracker=reports,
-        worker_tracker=worker_tracker,
-    )
+    last = train_on_ray(run, config, job.prepared, job.request, tracker=reports, worker_tracker=worker_tracker)
     reports.report_newest()
     return last
 

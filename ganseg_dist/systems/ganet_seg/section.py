@@ -48,9 +48,7 @@ def healthy_view(results: PartResults) -> HealthyView | None:
     """None without evidence and without pictures by the healthy model."""
     evidence, regions = results.evidence(Evidence), results.summary.regions
     scale = pictures.anomaly_scale(results.examples)
-    strips = pictures.healthy_strips(
-        results.examples, results.modalities, results.gan_modalities, regions, scale, results.convention
-    )
+    strips = pictures.healthy_strips(results, scale)
     if evidence is None and not strips:
         return None
     description, charts = "", []

@@ -7,7 +7,7 @@ from PIL import Image
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
-from ganseg_dist.studies.experiments.scoring import check_classes
+from ganseg_dist.studies.experiments.run import check_classes
 from ganseg_dist.systems import recipe
 from tests.tiny import resolved
 

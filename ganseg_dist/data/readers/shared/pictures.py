@@ -16,7 +16,7 @@ from ganseg_dist.data.listing import composed, data_files, file_called
 from ganseg_dist.data.readers.shared.base import reading_csv
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.errors import DataError
-from ganseg_dist.paths import confined
+from ganseg_dist.files import confined
 from ganseg_dist.sampling import evenly_spaced
 
 PATIENTS_FILE = "patients.csv"
