@@ -46,8 +46,7 @@ from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usabl
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
 from ganseg_dist.planning.run_folder import data_record, write_records
 from ganseg_dist.printable import printable
-from ganseg_dist.run_record import RequestRecord
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import RequestRecord, Run
 from ganseg_dist.validation_errors import Problem, first_problem, no_such_field
 
 COMMAND = "flwr run"

@@ -102,6 +102,9 @@ class View:
         return np.asarray(picture)
 
 
+AS_STORED = View(None)
+
+
 def shared_caption(views: Sequence[View]) -> str:
     """One caption for pictures shown together, some of which may have unknown sides."""
     captions = [view.caption for view in views if view.caption]

@@ -40,8 +40,7 @@ class FederationError(GansegError):
 def one_line(error: BaseException, *, last: bool = False, longest: int = 300) -> str:
     """A library's error for a message of ours: the first line of its text, or its type's name if it has none.
 
-    Args:
-        last: take the last line: the text of an error in another process begins with its traceback.
+    Of an error in another process it is the last line, as the text begins with the traceback.
     """
     lines = str(error).strip().splitlines()
     return lines[-1 if last else 0].strip()[:longest] if lines else type(error).__name__

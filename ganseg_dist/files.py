@@ -121,11 +121,8 @@ def confined(
 ) -> Path:
     """The path below `root` that a file or a message names; it need not exist.
 
-    Args:
-        source: what holds the path, such as a file and its line, for the error's message.
-        remedy: what to do about a path that leads outside, for the error's message.
-        error: the class to raise for one.
-        follow_links: whether a symbolic link may lead outside, as in the user's folders.
+    Raises the error for a path that leads outside, naming its source, such as a file and its line, and the remedy. A
+    symbolic link may lead outside where `follow_links`, as in the user's folders.
     """
     problem = why_not_inside(relative)
     if problem is not None:

@@ -28,12 +28,7 @@ class EpochwiseRules:
     """The `WorkerRules` of a training."""
 
     def __init__(self, sizes: Sequence[int], checkpoints: Path, patience: float) -> None:
-        """
-        Args:
-            sizes: the numbers of workers that may be taken, ascending; at least one.
-            checkpoints: the run's folder of them; workers may be added when a new one appears.
-            patience: seconds to wait for room for the least number.
-        """
+        """Sizes are the numbers of workers that may be taken, ascending; patience is for the least, in seconds."""
         self.sizes, self.patience = tuple(sizes), patience
         self.checkpoints = FolderCheckpoints(checkpoints, writes=False)
         self.newest: Path | None = None

@@ -14,7 +14,7 @@ from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
-from ganseg_dist.run_record import Kept, RunRecord
+from ganseg_dist.runs import Kept, RunRecord
 
 
 def model_card(

@@ -9,7 +9,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.federation.record import FederationRecord, RoundRecord, SiteCounts
 from ganseg_dist.federation.strategy import strategy_of
 from ganseg_dist.plural import counted
-from ganseg_dist.run_record import Kept, RunRecord
+from ganseg_dist.runs import Kept, RunRecord
 
 
 def federation_lines(record: FederationRecord, config: RunConfig, run: RunRecord) -> list[str]:

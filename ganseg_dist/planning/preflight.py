@@ -52,11 +52,9 @@ def preflight(
     mapper: Mapper = map_here,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preflight:
-    """Check every case. A case whose content was checked before is not read again.
+    """Check every case, for the config's training if given. A case whose content was checked before is not read again.
 
-    Args:
-        config: the training it is checked for. Skull-stripped scans may be needed, and to a classifier a case
-            without a lesion is an example of a class.
+    Skull-stripped scans may be needed, and to a classifier a case without a lesion is an example of a class.
     """
     expected = expected_modalities(cohort)
     reports_folder = store_root() / "reports"

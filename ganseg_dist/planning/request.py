@@ -10,8 +10,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import RunError
-from ganseg_dist.run_record import RequestRecord
-from ganseg_dist.runs import Run, find_run, generated_name, named_run, runs_root, training_run
+from ganseg_dist.runs import RequestRecord, Run, find_run, generated_name, named_run, runs_root, training_run
 
 
 @dataclass(frozen=True, slots=True)

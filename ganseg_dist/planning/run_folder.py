@@ -25,8 +25,7 @@ def planned_run(
 ) -> tuple[Run, Split]:
     """The run that this name, config and data would start, resume or have finished; nothing is written.
 
-    Args:
-        split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
+    Without a given split, as an experiment gives one, patients are drawn from the config's seed and fractions.
 
     Raises RunError when the name belongs to another config, other data or an experiment, and DataError when there are
     too few patients to split.

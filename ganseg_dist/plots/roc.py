@@ -42,12 +42,8 @@ def threshold_figure(
 ) -> Figure:
     """The ROC curve of realism with thresholds on it, and beside it histograms of each group's realism.
 
-    Args:
-        area: the curve's title.
-        rates: (false positive rate, sensitivity) along the curve.
-        groups: realism of the slices of each group, by name.
-        thresholds: where each lies on the curve: those of Table 1 and the calibrated one.
-        calibrated: the threshold that was chosen on validation.
+    Points are (false positive rate, sensitivity). The thresholds are those of Table 1 and the calibrated one, which was
+    chosen on validation.
     """
     figure, (curve, spread) = panels(9, 4.4, 2)
     _draw_curve(curve, rates, thresholds, calibrated)

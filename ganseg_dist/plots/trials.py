@@ -125,11 +125,9 @@ def spans_decades(values: Sequence[float]) -> bool:
 def parallel_figure(
     title: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]], goodness: Sequence[float], best: int
 ) -> Figure:
-    """The higher a row's goodness, the darker its line; the best is in colour. A line has a gap where it lacks a field.
+    """An axis per name. The higher a row's goodness, the darker its line; the row at index `best` is in colour.
 
-    Args:
-        names: fields of the axes, each of which some row has.
-        best: index of the best row.
+    A line has a gap where it lacks a field; each field is in some row.
     """
     figure, (axes,) = panels(max(6.4, 1.25 * len(names)), 4.2)
     low, high = min(goodness), max(goodness)

@@ -34,7 +34,7 @@ from ganseg_dist.report.labels import (
 )
 from ganseg_dist.report.records import Records, SimulatedSite
 from ganseg_dist.report.section import Chart, interval_bar
-from ganseg_dist.run_record import RunRecord
+from ganseg_dist.runs import RunRecord
 from ganseg_dist.systems import build_system
 
 MEGA = 1e6

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.display import PNG_TEXT, View
+from ganseg_dist.display import AS_STORED, PNG_TEXT
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import confined
 from ganseg_dist.plots.images import Pixels
@@ -22,9 +22,6 @@ from ganseg_dist.report.pictures import Tile, picture_tile
 from ganseg_dist.runs import Run
 
 ARTIFACTS = "mlartifacts"
-
-UNCHANGED = View(None)
-"""A sheet is already laid out and marked, so its tiles are not laid out again."""
 
 ENLARGED = 2
 """Screen pixels of a sheet per image pixel."""
@@ -87,7 +84,7 @@ def sheet_tiles(sheet: Sheet, config: RunConfig) -> list[list[Tile]]:
                 f"{name}, example {number + 1} of stage {sheet.stage}"
                 + (f"; {sheet.caption}" if sheet.caption else ""),
                 sheet.pixels[top : top + cell, column * cell : (column + 1) * cell],
-                UNCHANGED,
+                AS_STORED,  # a sheet is already laid out and marked
             )
             for name, column in column_of.items()
         ]

@@ -20,8 +20,7 @@ from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.records import Record
 from ganseg_dist.report.generated import Sheet, newest_sheet, shows_generated
-from ganseg_dist.run_record import RunRecord
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Run, RunRecord
 
 PARTS = ("train", "validation", "test")
 

@@ -14,7 +14,7 @@ from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
 from ganseg_dist.report.section import Chart
-from ganseg_dist.run_record import Kept
+from ganseg_dist.runs import Kept
 
 Lines = dict[str, list[tuple[int, float]]]
 

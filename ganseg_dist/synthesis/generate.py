@@ -157,10 +157,8 @@ def generate(
 ) -> Generated:
     """Generate `count` images of each class.
 
-    The samples depend on the seed, the class and the image's number alone: more images begin with the same ones.
-
-    Args:
-        classes: by default, every class that the generator was trained on.
+    The samples depend on the seed, the class and the image's number alone: more images begin with the same ones. By
+    default the classes are those that the generator was trained on.
 
     Raises RunError when the model has no generator of images of a class, ConfigError for a class that it was not
     trained on, and DataError where it generates NaN.

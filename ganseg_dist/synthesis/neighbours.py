@@ -8,7 +8,7 @@ import numpy as np
 from PIL.ImageColor import getrgb
 
 from ganseg_dist.data.cohort import COLOURS
-from ganseg_dist.display import View
+from ganseg_dist.display import AS_STORED, View
 from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.plots import Figure
 from ganseg_dist.plots.images import REGION_COLOURS, ImageRow, Mask, Pixels, Plane, grey, image_grid, rgb
@@ -25,7 +25,6 @@ NOTE = (
     "Nearest by pixels. Percentile: where the distance lies among those between training images of different patients."
 )
 OF_A_PHANTOM = " The training images are of a phantom: nothing here is a patient."
-AS_STORED = View(None)
 MIRRORED = "\nWithout L and R: training mirrors its images, and mirrored copies are among these."
 MEMORISED = "\nmemorised"
 

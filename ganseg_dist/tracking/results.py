@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.metrics.registry import Mode, find_score
 from ganseg_dist.metrics.statistics import Interval
-from ganseg_dist.run_record import MLflowRecord
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import MLflowRecord, Run
 from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.mlflow_tracker import POINTS_A_CALL, Point
 from ganseg_dist.tracking.pyfunc import ModelUpload

@@ -18,8 +18,7 @@ from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
-from ganseg_dist.run_record import Kept
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Kept, Run
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking

@@ -6,7 +6,7 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.state import Epoch
 from ganseg_dist.inference.card import model_card
-from ganseg_dist.run_record import Kept, RunRecord
+from ganseg_dist.runs import Kept, RunRecord
 from ganseg_dist.systems import recipe
 
 DATA = {

@@ -5,7 +5,7 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.engine.state import Epoch
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.card import model_card
-from ganseg_dist.run_record import RunRecord
+from ganseg_dist.runs import RunRecord
 from ganseg_dist.systems import recipe
 from tests.data.records import data_record
 from tests.federation.record import federation_json

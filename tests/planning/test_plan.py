@@ -19,8 +19,7 @@ from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import negative_first, order_message, resolve
 from ganseg_dist.planning.run_folder import data_record, open_run, planned_run
-from ganseg_dist.run_record import Kept
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Kept, Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.training.run_training import epochs_kept, only_trainer

@@ -14,8 +14,7 @@ from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.report.federated import describe_traffic, federation_view, raw_bytes, site_row
 from ganseg_dist.report.page import write_report
 from ganseg_dist.report.records import Records
-from ganseg_dist.run_record import RunRecord
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Run, RunRecord
 from ganseg_dist.systems import recipe
 from tests.federation.record import federation_json
 from tests.report.made_runs import SITES, federated_run, finished_run, simulate

@@ -2,7 +2,7 @@ from ganseg_dist.engine.state import Epoch
 from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.plots.lines import Span
 from ganseg_dist.report.training import _terms, phase_spans, stage_curves
-from ganseg_dist.run_record import Kept
+from ganseg_dist.runs import Kept
 
 
 def epoch(number, losses, scores=None, stage="segment"):

@@ -12,18 +12,11 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.federation.comparison import FEDERATED, ComparedScore
 from ganseg_dist.federation.strategy import config_at_sites
-from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.report.labels import NOTHING
 from ganseg_dist.studies.experiments.measures import MeanOf, Measure
-from ganseg_dist.studies.experiments.table import (
-    Row,
-    difference_text,
-    ends,
-    interval_text,
-    tabulate,
-    test_results,
-)
+from ganseg_dist.studies.experiments.table import Row, difference_text, differences, ends, interval_text, tabulate
 from ganseg_dist.studies.trial import Trial, TrialResult
 
 POOLED = "pooled"
@@ -42,9 +35,6 @@ def federation_trials(config: RunConfig, split: Split, sites: Mapping[str, Seque
     """The federation, the pooled data, and each site alone: the same epochs, seed and test patients.
 
     A site alone has the same batch size and the same steps per epoch as in the federation.
-
-    Args:
-        sites: each site's patients, of all parts of the split.
     """
     at_site = override(config, {"train.batch_size": config_at_sites(config, len(sites)).train.batch_size})
     site_splits = {site: split.of(patients) for site, patients in sites.items()}
@@ -179,13 +169,11 @@ def _percent_text(share: float | None) -> str:
 def _csv_row(comparison: ComparedScore) -> dict[str, Any]:
     row: dict[str, Any] = {"score": comparison.score, "n": comparison.federated.n}
     for name in ("federated", "pooled", "alone"):
-        row |= {f"{name}_{end}": value for end, value in ends(getattr(comparison, name)).items()}
+        row |= ends(getattr(comparison, name), f"{name}_")
     for name in ("less_pooled", "less_alone"):
-        pair: PairedComparison = getattr(comparison, name)
-        row |= {f"{name}_{end}": value for end, value in ends(pair.difference).items()} | {
-            f"{name}_{test}": value for test, value in test_results(pair).items()
-        }
+        row |= differences(getattr(comparison, name), f"{name}_")
     row |= {"percent_of_pooled": comparison.percent_of_pooled, "worst_site": comparison.worst_site}
     worst = comparison.at_sites.get(comparison.worst_site or "", {}).get(FEDERATED)
-    interval = {"mean": None, "low": None, "high": None} if worst is None else ends(worst)
-    return row | {f"worst_{end}": value for end, value in interval.items()} | {"worst_n": worst.n if worst else None}
+    if worst is None:
+        return row | dict.fromkeys(("worst_mean", "worst_low", "worst_high", "worst_n"))
+    return row | ends(worst, "worst_") | {"worst_n": worst.n}

@@ -56,10 +56,7 @@ class Measure(ABC):
         """(P,) value of each patient, in the order of their names; the mean of the values is the rows' score."""
 
     def interval(self, sets: RowSets, *, sampled_seeds: bool = True) -> Interval:
-        """The score and its interval; n counts patients.
-
-        Args:
-            sampled_seeds: whether the sets are a sample of many seeds; the models of given sites are no sample.
+        """The score and its interval; n counts patients. The models of given sites are no sample, as seeds are.
 
         Raises DataError when the sets have different patients, or lack a class that the score needs.
         """

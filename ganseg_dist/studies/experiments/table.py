@@ -159,18 +159,17 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         *([f"{titles[scores[0]]} less {references[0]}"] if references else []),
         *(f"published {in_a_sentence(score_label(name))}" for name in published),
     ]
-    cells = []
-    for row in rows:
-        cells.append(
-            [
-                *(label_text(row.labels, name) for name in labels),
-                str(row.runs),
-                str(row.scores[scores[0]].n),
-                *(interval_text(row.scores[score], score) for score in scores),
-                *([difference_text(row.against.get(scores[0]), scores[0])] if references else []),
-                *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
-            ]
-        )
+    cells = [
+        [
+            *(label_text(row.labels, name) for name in labels),
+            str(row.runs),
+            str(row.scores[scores[0]].n),
+            *(interval_text(row.scores[score], score) for score in scores),
+            *([difference_text(row.against.get(scores[0]), scores[0])] if references else []),
+            *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
+        ]
+        for row in rows
+    ]
     return header, cells
 
 
@@ -184,10 +183,7 @@ def means(rows: Sequence[Row]) -> dict[str, float]:
         n for n in range(1, len(labels) + 1) if len({_row_name(row, labels[:n]) for row in rows}) == len(rows)
     )
     return {
-        f"{score}/{_row_name(row, labels[:enough])}": interval.mean
-        for score in rows[0].scores
-        for row in rows
-        for interval in [row.scores[score]]
+        f"{score}/{_row_name(row, labels[:enough])}": row.scores[score].mean for score in rows[0].scores for row in rows
     }
 
 
@@ -235,19 +231,24 @@ def interval_text(interval: Interval, score: str, sign: str = "") -> str:
 def _csv_row(row: Row) -> dict[str, Any]:
     line: dict[str, Any] = {**row.labels, "runs": row.runs, "seconds": round(row.seconds, 1)}
     for score, interval in row.scores.items():
-        line |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}
+        line |= ends(interval, f"{score}_") | {f"{score}_n": interval.n}
     for score, comparison in row.against.items():
-        line |= {f"{score}_less_first_{end}": value for end, value in ends(comparison.difference).items()}
-        line |= {f"{score}_less_first_{name}": value for name, value in test_results(comparison).items()}
+        line |= differences(comparison, f"{score}_less_first_")
     if not row.patients_known:
         line["n_counts"] = "images"
     return line | {f"published_{name}": value for name, value in row.published.items()}
 
 
-def ends(interval: Interval) -> dict[str, float | None]:
-    """Mean, low and high; low and high are None where there is no interval."""
+def ends(interval: Interval, prefix: str = "") -> dict[str, Any]:
+    """Mean, low and high as cells of a CSV; low and high are None where there is no interval."""
     low, high = (interval.low, interval.high) if interval.known else (None, None)
-    return {"mean": interval.mean, "low": low, "high": high}
+    return {f"{prefix}mean": interval.mean, f"{prefix}low": low, f"{prefix}high": high}
+
+
+def differences(comparison: PairedComparison, prefix: str) -> dict[str, Any]:
+    """The difference, whether it is shown, and the p value of each test, as cells of a CSV."""
+    tests = ("differs", "p_t", "p_sign_flip", "p_wilcoxon")
+    return ends(comparison.difference, prefix) | {f"{prefix}{name}": getattr(comparison, name) for name in tests}
 
 
 def difference_text(comparison: PairedComparison | None, score: str) -> str:
@@ -256,11 +257,6 @@ def difference_text(comparison: PairedComparison | None, score: str) -> str:
         return ""
     verdict = {True: "", False: " (none shown)", None: " (too few patients)"}[comparison.differs]
     return f"{interval_text(comparison.difference, score, '+')}{verdict}"
-
-
-def test_results(comparison: PairedComparison) -> dict[str, Any]:
-    """Whether the rows differ, and the p value of each test."""
-    return {name: getattr(comparison, name) for name in ("differs", "p_t", "p_sign_flip", "p_wilcoxon")}
 
 
 def label_text(labels: Mapping[str, Any], name: str) -> str:

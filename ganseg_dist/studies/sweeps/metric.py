@@ -60,9 +60,7 @@ def score_of_scan(scores: Mapping[str, float], score: str, region: str) -> float
 def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: bool = True) -> tuple[Metric, ...]:
     """The metrics of these names; without any, the score by which the recipe's last stage chooses its epoch.
 
-    Args:
-        config: resolved.
-        scored_by_epoch: whether epochs are scored; with differential privacy hospitals send no scores.
+    Epochs are not `scored_by_epoch` with differential privacy, where hospitals send no scores. The config is resolved.
 
     Raises ConfigError for a name that trials of this recipe do not have.
     """
@@ -105,10 +103,6 @@ def scores_so_far(
 
     Metrics of whole scans are NaN, as they come after the last epoch. Before the last stage has an epoch all metrics
     are NaN and `epoch` is absent, so that no trial is stopped for the scores of its earlier stages.
-
-    Args:
-        history: the engine's records of the epochs.
-        monitors: by stage in order, the monitor that chooses its epoch.
     """
     last = list(monitors)[-1]
     of_stage = {record.epoch: record.scores for record in history if record.stage == last}

@@ -14,8 +14,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.plan import Plan as TrainingPlan
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.run_record import RequestRecord
-from ganseg_dist.runs import SWEEP
+from ganseg_dist.runs import SWEEP, RequestRecord
 from ganseg_dist.studies.study import Study
 from ganseg_dist.studies.sweeps.metric import Metric
 from ganseg_dist.studies.sweeps.privacy import describe_budget

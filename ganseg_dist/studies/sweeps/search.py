@@ -8,8 +8,7 @@ from typing import Any
 
 from ganseg_dist.cluster.tune import TunePlan, TuneResult, run_trials
 from ganseg_dist.errors import RunError
-from ganseg_dist.run_record import RunRecord
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Run, RunRecord
 from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.sweeps.sweep import Sweep
 from ganseg_dist.studies.trial import TrialResult

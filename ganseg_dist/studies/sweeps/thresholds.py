@@ -99,7 +99,7 @@ class ThresholdJob:
 
 def search_thresholds(
     request: ThresholdRequest,
-    cases: Sequence[Case],
+    validation_cases: Sequence[Case],
     *,
     gpu: bool = False,
     watch: Watch = lambda trial, done: None,
@@ -107,14 +107,11 @@ def search_thresholds(
 ) -> tuple[Sweep, TrackedRun]:
     """Run every trial to its end; an interrupted search resumes. Returns the sweep and its parent run in MLflow.
 
-    Args:
-        cases: cases of the run's validation patients.
-
     Raises RunError when the name belongs to another study, ConfigError for a metric that the run does not have, and
     DataError when no case has a mask.
     """
     run = request.run
-    masked = [case for case in cases if case.mask is not None]
+    masked = [case for case in validation_cases if case.mask is not None]
     if not masked:
         raise DataError(f"{run.name}: no validation case has a mask to choose a threshold by")
     predictor = Predictor.load(run.model, "cuda" if gpu else "cpu")

@@ -97,8 +97,7 @@ class TrialJob:
     def report_epoch(self, checkpoint: Path, config: RunConfig, monitors: Monitors, *, keep: bool) -> None:
         """Report the scores as of this checkpoint to Tune; nothing before the first epoch.
 
-        Args:
-            keep: whether Tune may resume from the checkpoint, or give it to another trial.
+        Tune may resume from a checkpoint that it may `keep`, or give it to another trial.
         """
         from ray import tune
 
