@@ -46,8 +46,8 @@ from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usabl
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
 from ganseg_dist.planning.run_folder import data_record, write_records
 from ganseg_dist.printable import printable
+from ganseg_dist.records import Problem, first_problem, no_such_field
 from ganseg_dist.runs import RequestRecord, Run
-from ganseg_dist.validation_errors import Problem, first_problem, no_such_field
 
 COMMAND = "flwr run"
 """Recorded as the command of a site's run: the arguments of the site's own process hold a secret of Flower's."""

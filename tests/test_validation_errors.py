@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ganseg_dist.validation_errors import Problem, first_problem, no_such_field
+from ganseg_dist.records import Problem, first_problem, no_such_field
 
 
 class Node(BaseModel):

@@ -23,8 +23,8 @@ from ganseg_dist.config.system import SystemConfig
 from ganseg_dist.config.train import TrainConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.files import read_text
+from ganseg_dist.records import Problem, no_such_field
 from ganseg_dist.registry import load, registered
-from ganseg_dist.validation_errors import Problem, no_such_field
 
 
 class _OfRegisteredSystem:

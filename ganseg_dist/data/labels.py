@@ -16,7 +16,7 @@ from ganseg_dist.data.nesting import rows_inside
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_json
 from ganseg_dist.names import LabelName
-from ganseg_dist.validation_errors import first_problem
+from ganseg_dist.records import first_problem
 
 Labels = npt.NDArray[np.uint8]
 

@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ganseg_dist.errors import FederationError
 from ganseg_dist.names import ArrayName, RunName
-from ganseg_dist.validation_errors import first_problem
+from ganseg_dist.records import first_problem
 
 Kind = Literal["train", "evaluate", "preflight", "fingerprint", "error", "finish"]
 START = "0" * 64

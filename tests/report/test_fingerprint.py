@@ -8,7 +8,7 @@ from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, axes, sum_fingerprints
 from ganseg_dist.plots.lines import WIDTH
 from ganseg_dist.plots.style import LETTER
-from ganseg_dist.report.fingerprint import TOGETHER, fingerprint_charts
+from ganseg_dist.report.federated import ALL_SITES, fingerprint_charts
 
 AXES = axes(DataConfig(modalities=("flair",), regions=("wt",), classes=("healthy", "glioma")))
 USUAL = {"seen/flair": 0.0, "raw/flair": 300.0, "thickness": 1.0, "side": 256, "lesion/wt": 20.0, "classes": "glioma"}
@@ -47,7 +47,7 @@ def test_fingerprint_charts_label_sites_bins_and_units():
         "Channel flair after normalisation", "Channel flair as exported", "Slice thickness", "Matrix size",
         "Region wt", "Classes",
     ]  # fmt: skip
-    assert {"● north", "● south", f"● {TOGETHER}", "ml", "10", "share of the patients (%)", "no", "mask"} <= texts(
+    assert {"● north", "● south", f"● {ALL_SITES}", "ml", "10", "share of the patients (%)", "no", "mask"} <= texts(
         charts["Region wt"].figure
     )
     assert {"healthy", "glioma", "not", "known"} <= texts(charts["Classes"].figure)
@@ -91,7 +91,7 @@ def test_fingerprint_chart_of_many_sites_labels_deviating_site_only():
     sites = {f"site{index}": site_fingerprint(raw=0.3 if index == 7 else 300.0) for index in range(23)}
     charts = charts_by_title(sites)
     named = {text for text in texts(charts["Channel flair as exported"].figure) if text and text.startswith("●")}
-    assert named == {"● site7", f"● {TOGETHER}"}
+    assert named == {"● site7", f"● {ALL_SITES}"}
     assert charts["Channel flair as exported"].figure.count("var(--figure-muted)") > 20
 
 
@@ -106,7 +106,7 @@ def test_fingerprint_chart_is_taller_with_two_line_bin_names():
 def test_fingerprint_charts_show_sum_without_sites():
     total = sum_fingerprints([site_fingerprint(), site_fingerprint()])
     charts = fingerprint_charts(total, {})
-    assert {f"● {TOGETHER}"} == {text for text in texts(charts[0].figure) if text and text.startswith("●")}
+    assert {f"● {ALL_SITES}"} == {text for text in texts(charts[0].figure) if text and text.startswith("●")}
     silent = site_fingerprint(4, silent=True)
     assert fingerprint_charts(silent, {"a": silent}) == []
 
