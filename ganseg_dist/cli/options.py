@@ -23,7 +23,6 @@ LABELS_HELP = (
     "(1, 2, 3), brats2024-gli (1, 2, 3; 4 the cavity), brats2024-ped (1 enhancing, 2 and 3 core, 4 oedema), or a JSON "
     "file of labels and regions, as the README shows."
 )
-RUN_HELP = "A run's name, its folder or its MLflow id."
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -46,7 +45,7 @@ def _absolute_scheme(labels: str | None) -> str | None:
 
 SET_HELP = "A field of the config, as in train.epochs=5; repeatable. ganseg recipes RECIPE lists them."
 
-RUN = typer.Argument(metavar="RUN", help=RUN_HELP)
+RUN = typer.Argument(metavar="RUN", help="A run's name, its folder or its MLflow id.")
 RECIPE = typer.Argument(metavar="RECIPE", help="As ganseg recipes lists them.")
 DATA = typer.Option(..., metavar="DATA", help=DATA_HELP)
 SETTINGS = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP)

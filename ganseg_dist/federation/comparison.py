@@ -10,6 +10,9 @@ from ganseg_dist.records import Record
 
 FEDERATED = "federated"
 """Arm of the federated model in `ComparedScore.at_sites`."""
+ALONE = "mean of the sites alone"
+OWN = "the site alone"
+"""Arm of a site's model on that site's test patients."""
 
 
 class ComparedScore(Record):

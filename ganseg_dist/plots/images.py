@@ -146,7 +146,6 @@ def outline_figure(
 
 
 def _mark_sides(axes: Axes, letters: Letters, fontsize: float) -> None:
-    """L and R in the upper corners."""
     for letter, x, anchor in zip(letters or (), (0.02, 0.98), ("left", "right"), strict=False):
         text = axes.text(x, 0.99, letter, transform=axes.transAxes, ha=anchor, va="top", fontsize=fontsize)
         text.set(color="white", path_effects=[withStroke(linewidth=2, foreground="black")])

@@ -27,10 +27,7 @@ COLOUR_NAMES = {getattr(PAGE, name): name for name in ("ink", "muted", "rule", "
 
 @for_page
 def svg(figure: Figure, description: str) -> str:
-    """The figure as an `<svg>` element in the page's colours, with ids that are unique on the page; letters stay text.
-
-    Screen readers read its description.
-    """
+    """The figure as an `<svg>` element in the page's colours, with ids unique on the page; letters stay text."""
     stream = io.StringIO()
     with plain_text(figure), mpl.rc_context({"svg.hashsalt": description}):
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

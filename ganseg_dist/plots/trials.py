@@ -41,10 +41,7 @@ class Trial:
 
 @for_paper
 def curve_figure(title: str, label: str, trials: Sequence[Trial], legend: Mapping[str, str]) -> Figure:
-    """The score after each epoch, a dot at the kept epoch, a cross where a trial ended before it was trained.
-
-    The legend has a text for each role that occurs.
-    """
+    """The score after each epoch, a dot at the kept epoch, a cross where a trial ended before it was trained."""
     figure, (axes,) = panels(6.4, 3.6)
     for trial in _best_last(trials):
         if trial.curve:

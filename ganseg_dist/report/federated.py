@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
-from ganseg_dist.federation.comparison import ComparedScore
+from ganseg_dist.federation.comparison import ALONE, FEDERATED, OWN, ComparedScore
 from ganseg_dist.federation.fingerprint.differences import Difference, differences, subject
 from ganseg_dist.federation.fingerprint.disclosure import Points
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, Scale, sum_fingerprints
@@ -43,8 +43,6 @@ from ganseg_dist.runs import RunRecord
 from ganseg_dist.systems import build_system
 
 MEGA = 1e6
-MEAN_OF_SITES = "mean of the sites alone"
-SITE_ALONE = "the site alone"
 ALL_SITES = "all sites"
 MOST_TICKS = 7
 
@@ -158,9 +156,9 @@ def _verdicts(main: ComparedScore) -> Iterator[str]:
     yield f"{main.title} against all data pooled: {_describe_difference(main.less_pooled, main.score)}."
     if main.percent_of_pooled is not None:
         yield f"It reaches {main.percent_of_pooled:.1f}% of the score with all data pooled."
-    yield f"{main.title} against the {MEAN_OF_SITES}: {_describe_difference(main.less_alone, main.score)}."
+    yield f"{main.title} against the {ALONE}: {_describe_difference(main.less_alone, main.score)}."
     if main.worst_site is not None and len(main.at_sites) > 1:
-        worst = main.at_sites[main.worst_site]["federated"]
+        worst = main.at_sites[main.worst_site][FEDERATED]
         bounds = f"{between(worst, main.score)}, " if worst.known else ""
         yield f"It is worst at {main.worst_site}: {number(worst.mean, main.score)} ({bounds}n = {worst.n})."
 
@@ -176,7 +174,7 @@ def _comparison_chart(main: ComparedScore, patients: str) -> Chart:
     """All test patients, then each site's: federated, pooled, and the site alone."""
     groups = {f"{ALL_SITES} ({main.federated.n})": _bars(main.federated, main.pooled, main.alone)}
     for site, arms in main.at_sites.items():
-        groups[f"{site} ({arms['federated'].n})"] = _bars(arms["federated"], arms["pooled"], arms.get(SITE_ALONE))
+        groups[f"{site} ({arms[FEDERATED].n})"] = _bars(arms[FEDERATED], arms["pooled"], arms.get(OWN))
     means = "; ".join(
         f"{group}: {', '.join(f'{bar.label} {bar.mean:.3f}' for bar in bars)}" for group, bars in groups.items()
     )

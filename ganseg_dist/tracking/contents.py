@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.record import CaseRecord, DataRecord
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.runs import Run
 
 LONGEST_NAME = 250
@@ -70,14 +69,10 @@ def run_tags(run: Run) -> dict[str, str]:
 
 
 def data_tags(data: DataRecord) -> dict[str, str]:
-    """Tags that identify a cohort, from its data.json."""
+    """Tags that identify a cohort, from its data.json: a SHA-256 of its cases, contents' hashes included."""
+    cases = json.dumps([case.model_dump() for case in data.cases], sort_keys=True)
     return {
-        "ganseg.data": _fingerprint(data.cases),
+        "ganseg.data": hashlib.sha256(cases.encode()).hexdigest(),
         "ganseg.phantom": json.dumps(data.phantom),
         "ganseg.synthetic": json.dumps(data.synthetic),
     }
-
-
-def _fingerprint(cases: Sequence[CaseRecord]) -> str:
-    """SHA-256 of the cases as data.json lists them, contents' hashes included."""
-    return hashlib.sha256(json.dumps([case.model_dump() for case in cases], sort_keys=True).encode()).hexdigest()

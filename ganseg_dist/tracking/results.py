@@ -30,10 +30,7 @@ SITE = "ganseg.site"
 
 
 def log_evaluation(run: Run, part: str, scores: Mapping[str, Interval]) -> None:
-    """Log the mean and interval of each score, its better direction, and the files.
-
-    Warns when MLflow is unreachable.
-    """
+    """Log the mean and interval of each score, its better direction, and the files."""
     page = tracked(run)
 
     def send(client: MlflowClient) -> None:

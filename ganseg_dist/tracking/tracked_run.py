@@ -120,10 +120,7 @@ def open_tracking(run: Run, *, uri: str | None = None, tags: Mapping[str, str] |
 def open_parent(
     folder: Path, kind: str, params: Mapping[str, str], tags: Mapping[str, str] | None = None
 ) -> TrackedRun:
-    """Find or create the parent run of a study's trials in MLflow; its id is kept in the folder.
-
-    Its parameters are what the trials have in common.
-    """
+    """Find or create the parent run of a study's trials in MLflow; its id is kept in the folder."""
     from mlflow.entities import Param
 
     uri = _store()

@@ -13,13 +13,7 @@ from ganseg_dist.registry import systems_with
 from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, Measure
 from ganseg_dist.studies.trial import Trial
 
-UNAUGMENTED = {
-    "data.augment.flip": 0.0,
-    "data.augment.rotation_degrees": 0.0,
-    "data.augment.scale": 0.0,
-    "data.augment.gain": 0.0,
-    "data.augment.shift": 0.0,
-}
+UNAUGMENTED = {f"data.augment.{field}": 0.0 for field in ("flip", "rotation_degrees", "scale", "gain", "shift")}
 IMAGE_ARMS: Mapping[str, Mapping[str, object]] = {
     "real": {"system.gan": False, **UNAUGMENTED},
     "classical": {"system.gan": False},

@@ -10,7 +10,7 @@ from typing import Any
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.federation.comparison import FEDERATED, ComparedScore
+from ganseg_dist.federation.comparison import ALONE, FEDERATED, OWN, ComparedScore
 from ganseg_dist.federation.strategy import config_at_sites
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.names import LONGEST_PART, folder_names
@@ -20,9 +20,6 @@ from ganseg_dist.studies.experiments.table import Row, difference_text, differen
 from ganseg_dist.studies.trial import Trial, TrialResult
 
 POOLED = "pooled"
-ALONE = "mean of the sites alone"
-OWN = "the site alone"
-"""Arm of a site's model on that site's test patients."""
 TESTED_AT = "tested at"
 
 
@@ -140,7 +137,6 @@ def save_comparison(file: Path, comparisons: Sequence[ComparedScore]) -> Path:
 
 
 def _split_by_arm(results: Sequence[TrialResult]) -> tuple[TrialResult, TrialResult, list[TrialResult]]:
-    """Split the results into pooled, federated and those of the sites alone."""
     by_arm = {result.values["arm"]: result for result in results}
     pooled, federated = by_arm.pop(POOLED), by_arm.pop(FEDERATED)
     return pooled, federated, list(by_arm.values())

@@ -104,7 +104,6 @@ def _title(rows: Sequence[Row], title: str) -> str:
 
 
 def _legend(rows: Sequence[Row], *, differences: bool = True) -> Iterator[Meaning]:
-    """Legend entries for the colours and marks in use."""
     coloured = _is_grouped(rows)
     if coloured:
         for number, name in enumerate(_arm_names(rows)):

@@ -194,16 +194,11 @@ def _at_threshold(numbers: Mapping[str, Values], owner: Owners, patients: int) -
 MACRO = ("precision", "recall", "f1")
 """Scores averaged over the classes, each with the same weight."""
 ACCURACY = MeanOf("accuracy", "correct")
-CLASSIFICATION: tuple[Measure, ...] = (
-    ACCURACY,
-    *(OfImages(name, ("true", "said"), _rates) for name in MACRO),
-)
-AUROC = OfImages("auroc", ("true", "p"), _areas)
-AUPRC = OfImages("auprc", ("true", "p"), _areas)
+CLASSIFICATION: tuple[Measure, ...] = (ACCURACY, *(OfImages(name, ("true", "said"), _rates) for name in MACRO))
+AUROC, AUPRC = (OfImages(name, ("true", "p"), _areas) for name in ("auroc", "auprc"))
 AREAS: tuple[Measure, ...] = (AUROC, AUPRC)
 """Areas for detecting the second of two classes."""
-SENSITIVITY = OfImages("sensitivity", ("true", "called"), _at_threshold)
-SPECIFICITY = OfImages("specificity", ("true", "called"), _at_threshold)
-"""At the threshold by which images were `called`."""
-YOUDEN_J = OfImages("youden_j", ("true", "called"), _at_threshold)
-"""Sensitivity + specificity - 1."""
+SENSITIVITY, SPECIFICITY, YOUDEN_J = (
+    OfImages(name, ("true", "called"), _at_threshold) for name in ("sensitivity", "specificity", "youden_j")
+)
+"""At the threshold by which images were `called`; Youden's J is sensitivity + specificity - 1."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ganseg_dist.data.cohort import COLOURS, Case
 from ganseg_dist.data.perturb import kinds_for, perturb, without
-from ganseg_dist.data.preprocess import PreparedScan, prepare_scan
+from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.data.slices import slice_classes
 from ganseg_dist.evaluation.arms import ModelArm
@@ -93,12 +93,7 @@ def _score_images(predictor: Predictor, case: Case, change: Callable[[Scan], Sca
     regions, classes = predictor.regions, predictor.config.data.classes or ()
     scan = load_scan(case, predictor.modalities, with_mask=bool(regions))
     prepared = prepare_scan(change(scan), predictor.config.data, regions)
-    truth = _truth(case, prepared, classes)
+    lesion = None if prepared.masks is None else prepared.lesion
+    truth = slice_classes(case.class_name, lesion, len(prepared.image), classes)
     rows = [replace(row, truth=truth[row.slice]) for row in classify_prepared(predictor, case, prepared)]
     return image_rows(rows, classes)
-
-
-def _truth(case: Case, prepared: PreparedScan, classes: Sequence[str]) -> list[str | None]:
-    """The class of each slice; None where it is unknown."""
-    lesion = None if prepared.masks is None else prepared.lesion
-    return slice_classes(case.class_name, lesion, len(prepared.image), classes)

@@ -49,7 +49,6 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
 
 
 def _row(trial: TrialResult, front: Sequence[TrialResult], names: Sequence[str]) -> dict[str, Any]:
-    """A row of table.csv."""
     return {
         "trial": trial.name,
         **trial.scores,
@@ -243,7 +242,6 @@ def _parallel(sweep: Sweep, title: str) -> Figure:
 
 
 def _pareto(sweep: Sweep, title: str) -> Figure:
-    """The first two metrics."""
     x, y = sweep.metrics[:2]
     points = {trial.number: (trial.scores[x.name], trial.scores[y.name]) for trial in sweep.scored}
     front = {trial.number: points[trial.number] for trial in pareto_front(sweep)}

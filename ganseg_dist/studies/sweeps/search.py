@@ -81,7 +81,6 @@ def mark_interrupted_trials(named_run: Run) -> Iterator[None]:
 
 
 def _log_to_mlflow(run: Run, trial: TrialResult) -> None:
-    """Log the trial's scores, state and reason to its run, if it trains one."""
     if (run.folder / "run.json").exists():
         # An error message may hold paths and patients, which must not reach a server.
         reason = trial.reason if trial.state in ("stopped", "diverged") else ""

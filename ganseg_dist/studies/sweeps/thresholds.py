@@ -54,6 +54,9 @@ MASK_SCORES = tuple(score for score in ON_WHOLE_SCANS if score != "foreground_sp
 BOX_SCORES = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
 """Scores that need only the box around the masks, and no surfaces or lesions."""
 
+read_once = lru_cache(maxsize=1)(read_probabilities)
+"""The stored cases, read once by each process, which runs many trials."""
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpace:
@@ -94,7 +97,7 @@ class ThresholdJob:
         """Report the metrics at these thresholds to Tune, which calls this."""
         from ray import tune
 
-        tune.report(scores_at(values, _stored_cases(self.folder), self))
+        tune.report(scores_at(values, read_once(self.folder), self))
 
 
 def search_thresholds(
@@ -280,9 +283,3 @@ def _trial_result(trial: TuneResult, study: Study, metrics: Sequence[Metric]) ->
         state="failed" if trial.failed else "finished",
         reason=trial.reason,
     )
-
-
-@lru_cache(maxsize=1)
-def _stored_cases(folder: Path) -> tuple[KeptCase, ...]:
-    """The stored cases, read once by each process, which runs many trials."""
-    return read_probabilities(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ganseg_dist.metrics.statistics import Interval
@@ -33,19 +32,8 @@ TEMPLATE = """
 """  # noqa: E501
 
 
-@dataclass(frozen=True, slots=True)
-class HealthyView:
-    """The template's values."""
-
-    holes: str
-    charts: tuple[Chart, ...]
-    """None without evidence, as of a cohort without tumour-free slices."""
-    strips: tuple[pictures.Strip, ...]
-    scale: pictures.AnomalyScale | None
-
-
-def healthy_view(results: PartResults) -> HealthyView | None:
-    """None without evidence and without pictures by the healthy model."""
+def healthy_view(results: PartResults) -> dict[str, Any] | None:
+    """The template's values; None without evidence and without pictures by the healthy model."""
     evidence, regions = results.evidence(Evidence), results.summary.regions
     scale = pictures.anomaly_scale(results.examples)
     strips = pictures.healthy_strips(results, scale)
@@ -57,7 +45,7 @@ def healthy_view(results: PartResults) -> HealthyView | None:
         charts.append(_hole_chart(evidence.holes, labels.lesion_free(regions, results.modalities)))
         if evidence.feedback is not None:
             charts.append(_feedback_chart(evidence.feedback))
-    return HealthyView(description, tuple(charts), tuple(strips), scale)
+    return {"holes": description, "charts": charts, "strips": strips, "scale": scale}
 
 
 def lines(evidence: Mapping[str, Any]) -> Iterator[str]:
