@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,6 @@ def check(
     head, duplicates and more.
     One line a finding: file, problem, remedy. Exit code 1 when there are errors; with warnings alone it is 0.
     """
-    from contextlib import nullcontext
-
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.data.readers import read_cohort

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import typer
@@ -26,8 +27,6 @@ def export(
     MLflow nor Ray has to be installed there. Of folds each model has a folder in DIR, and ensemble.json
     lists them.
     """
-    import shutil
-
     from ganseg_dist.atomic import whole_folder
     from ganseg_dist.cli.models import fetch_models, model_folders
     from ganseg_dist.inference.ensemble import load_together, write_index

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +93,7 @@ def federate(
     trials = federation_trials(config, split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
     fetch_trials(name, [trial.name for trial in trials if trial.name != FEDERATED])
-    request = TrainingRequest(
-        config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
-    )
+    request = replace(alone, run_name=name_of_trial(name, FEDERATED), local=local, split=split)
     mapper = _federation_first(Simulation(request, sites, skew, cpus, gpus), map_here if local else map_on_cluster)
     experiment, results, parent = run_experiment(
         name, "federation", trials, data, layout, labels, local=local, mapper=mapper
@@ -172,9 +172,6 @@ def _compare(
 
 def _federation_first(simulation: Simulation, others: Mapper) -> Mapper:
     """A mapper that trains the federation here, with a progress display, then maps the rest with `others`."""
-    from contextlib import closing
-    from dataclasses import replace
-
     from clients.app import app
     from ganseg_dist.federation.comparison import FEDERATED
     from ganseg_dist.tracking.progress import RichProgress

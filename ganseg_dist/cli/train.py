@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,6 @@ def train(
 
     [bold]ganseg train ganet_seg_small --data BraTS2020 --set system.gan=false --run-name plain[/bold]  (the control)
     """
-    from contextlib import closing
-
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.planning.plan import plan_training
     from ganseg_dist.planning.request import TrainingRequest, resumed
