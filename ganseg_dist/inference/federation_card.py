@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.federation.record import FederationRecord, RoundRecord, SiteCounts
@@ -12,25 +13,17 @@ from ganseg_dist.plural import counted
 from ganseg_dist.runs import Kept, RunRecord
 
 
-def federation_lines(record: FederationRecord, config: RunConfig, run: RunRecord) -> list[str]:
-    """The card's section, Markdown. Sites are named; no patient is."""
-    return [
-        "## Federation",
-        f"- Sites: {', '.join(f'{name}{_describe_counts(record.sites.get(name))}' for name in record.names)}",
-        f"- {counted(len(record.rounds), 'round')}, {counted(record.epochs_done[-1], 'epoch')} over all stages",
-        *(f"- {name}: {text}" for name, text in describe_settings(config).items()),
-        f"- Stayed at the sites: {describe_local_data(run.absent)}",
-        f"- Validation at the sites, of the epoch kept: {_describe_scores(kept_round(record.rounds, run.kept))}",
-        f"- Updates left out: {_describe_left_out(record)}",
-        f"- Privacy: {describe_privacy(record, config)}",
-        *([f"- Memorisation: {MEMORISATION}"] if config.system.synthesises else []),
-    ]
-
-
-MEMORISATION = (
-    "a GAN was trained on these sites' images, and this card holds no audit of whether it reproduces any of them; "
-    "ganseg synthesize makes one (audit.json) before it writes an image; make one before you share generated images"
-)
+def federation_facts(record: FederationRecord, config: RunConfig, run: RunRecord) -> dict[str, Any]:
+    """What the card's template shows of a federation. Sites are named; no patient is."""
+    return {
+        "sites": ", ".join(f"{name}{_describe_counts(record.sites.get(name))}" for name in record.names),
+        "rounds": len(record.rounds),
+        "settings": describe_settings(config),
+        "local_data": describe_local_data(run.absent),
+        "scores": _describe_scores(kept_round(record.rounds, run.kept)),
+        "left_out": _describe_left_out(record),
+        "privacy": describe_privacy(record, config),
+    }
 
 
 def describe_local_data(absent: Sequence[str]) -> str:
@@ -109,12 +102,13 @@ def _describe_counts(counts: SiteCounts | None) -> str:
 
 def _describe_scores(record: RoundRecord) -> str:
     """`north dice_wt 0.812; south dice_wt 0.743`."""
-    scores = (
-        f"{site} {', '.join(f'{name} {value:.3f}' for name, value in part.scores.items())}"
-        for site, part in sorted(record.sites.items())
-        if part.scores
-    )
+    scores = (f"{site} {scores_text(part.scores)}" for site, part in sorted(record.sites.items()) if part.scores)
     return "; ".join(scores) or "none"
+
+
+def scores_text(scores: Mapping[str, float]) -> str:
+    """`dice_wt 0.812, dice_tc 0.743`."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 def _describe_left_out(record: FederationRecord) -> str:
