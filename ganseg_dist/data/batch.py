@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -36,23 +36,19 @@ class Batch:
 
     def to(self, device: torch.device, *, channels_last: bool = False) -> Batch:
         """The batch on a device; asynchronous from pinned memory."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        image = move(self.image)
-        if channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
-        samples = {name: move(value) for name, value in self.samples.items()}
-        return Batch(image, move(self.regions), move(self.case), move(self.label), samples)
+        batch = self._map(lambda part: part.to(device, non_blocking=True))
+        if not channels_last:
+            return batch
+        return replace(batch, image=batch.image.contiguous(memory_format=torch.channels_last))
 
     def of(self, rows: Tensor) -> Batch:
         """The examples at these rows, (n,) int64 or (B,) bool."""
-        samples = {name: value[rows] for name, value in self.samples.items()}
-        return Batch(self.image[rows], self.regions[rows], self.case[rows], self.label[rows], samples)
+        return self._map(lambda part: part[rows])
 
     def pin(self) -> Batch:
         """The batch in page-locked memory."""
-        samples = {name: value.pin_memory() for name, value in self.samples.items()}
-        image, regions, case, label = (part.pin_memory() for part in (self.image, self.regions, self.case, self.label))
-        return Batch(image, regions, case, label, samples)
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        samples = {name: change(value) for name, value in self.samples.items()}
+        return Batch(change(self.image), change(self.regions), change(self.case), change(self.label), samples)

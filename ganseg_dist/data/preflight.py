@@ -23,7 +23,7 @@ from ganseg_dist.data.listing import data_files, data_folders, files_below
 from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
 from ganseg_dist.data.mask_values import LEAST_BRIGHT
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
-from ganseg_dist.data.preprocess import from_picture_axes, native_foreground, to_picture_axes
+from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
 from ganseg_dist.data.readers import find_reader
 from ganseg_dist.data.scan import LoadedMask, load_mask, load_mask_values, load_volume, voxel_flaw
 from ganseg_dist.errors import DataError, one_line
@@ -78,6 +78,23 @@ class Finding:
     problem: str
     remedy: str
 
+    @classmethod
+    def of_cohort(cls, cohort: Cohort, check: str, severity: Severity, problem: str, remedy: str) -> Finding:
+        """A finding about the whole cohort."""
+        return cls(COHORT, str(cohort.root), check, severity, problem, remedy)
+
+    @classmethod
+    def of_case(
+        cls, case: Case, check: str, severity: Severity, problem: str, remedy: str, *, file: Path | None = None
+    ) -> Finding:
+        """A finding about a case's file; without a file, about the folder of its first image."""
+        return cls(case.id, str(file or _first_image(case).files[0].parent), check, severity, problem, remedy)
+
+    @classmethod
+    def of_flaw(cls, case: Case, file: Path, flaw: Flaw, severity: Severity = "error") -> Finding:
+        """A finding about a file's flaw."""
+        return cls(case.id, str(file), flaw.check, severity, flaw.problem, flaw.remedy)
+
     def line(self) -> str:
         """One line for a terminal or a log."""
         return f"{self.severity}: {self.message}"
@@ -123,14 +140,13 @@ def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseRe
     merged, so that one defect gives one finding.
     """
     try:
-        report = _examine(case, expected_modalities)
+        return _examine(case, expected_modalities)
     except MemoryError:
         raise  # a limit of the machine, not a defect of the case
     except Exception as error:  # unusual voxels must not stop the check of the other cases
         problem = f"cannot be checked ({one_line(error, longest=120)})"
         remedy = "look at its images; leave the case out if they are no scans"
-        return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
-    return replace(report, findings=tuple(dict.fromkeys(report.findings)))
+        return CaseReport((Finding.of_case(case, "unchecked", "error", problem, remedy),))
 
 
 def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
@@ -152,9 +168,9 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         if not flaws and modality in constant and not (_is_coloured(case) and constant < set(volumes)):
             subject = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
             flaws = [Flaw("constant", f"{subject}, so it shows nothing", "export it again or leave the case out")]
-        findings += [_flaw_finding(case, _file(case, modality), flaw) for flaw in flaws]
-        if not flaws:
-            readable[modality] = volume
+        findings += [Finding.of_flaw(case, _file(case, modality), flaw) for flaw in flaws]
+        if not flaws and reference is not None:
+            readable[modality] = reorient(volume, grids[modality], reference)
     findings += _missing_slices(case)
     findings += _mismatched_slice_numbers(case)
     digests = {
@@ -172,28 +188,28 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         except DataError as error:
             findings.append(_unreadable(case, case.mask, error))
     usable = mask is not None and not mask.flaw and mask.labels.any()
-    mask_digest = _digest(to_picture_axes(mask.labels, mask.grid)) if mask is not None and usable else None
-    values = mask.values if mask is not None else ()
     findings += _header_notes(case, grids, mask.grid if mask is not None else None)
-    if reference is not None:
-        readable = {modality: reorient(volume, grids[modality], reference) for modality, volume in readable.items()}
-    if _is_picture(case):
-        findings += _mask_findings(case, mask, reference, _foreground_of_picture(case, readable, reference))
-        file = next(iter(case.images.values())).files[0]
-        coloured = shows_colour(file) if readable and not is_nifti(file) else None
-        colours = _mask_colours(case)
-        return CaseReport(tuple(findings), digests, mask_digest, None, coloured, colours, mask_values=values)
-    findings += _copied_modalities(case, digests)
-    hounsfield = tuple(modality for modality, volume in readable.items() if _in_hounsfield(volume))
-    if not readable or reference is None:
-        findings += _mask_findings(case, mask, reference, None)
-        return CaseReport(tuple(findings), digests, mask_digest, mask_values=values)
-    findings += _unregistered(case, readable)
-    image = np.stack([to_picture_axes(volume, reference) for volume in readable.values()])  # the axes of preparation
-    foreground = foreground_mask(image)
-    findings += _mask_findings(case, mask, reference, from_picture_axes(foreground, reference))
-    stripped = is_skull_stripped(image, foreground, reference.spacing_mm)
-    return CaseReport(tuple(findings), digests, mask_digest, stripped, hounsfield=hounsfield, mask_values=values)
+    is_picture = _is_picture(case)
+    if not is_picture:
+        findings += [*_copied_modalities(case, digests), *_unregistered(case, readable)]
+    foreground = stripped = None  # a picture in colour is foreground everywhere
+    if readable and reference is not None and not _is_coloured(case):
+        image = np.stack([to_picture_axes(volume, reference) for volume in readable.values()])  # as prepared
+        in_picture_axes = foreground_mask(image)
+        foreground = from_picture_axes(in_picture_axes, reference)
+        stripped = None if is_picture else is_skull_stripped(image, in_picture_axes, reference.spacing_mm)
+    findings += _mask_findings(case, mask, reference, foreground)
+    first_file = _first_image(case).files[0]
+    return CaseReport(
+        tuple(dict.fromkeys(findings)),
+        digests,
+        _digest(to_picture_axes(mask.labels, mask.grid)) if mask is not None and usable else None,
+        skull_stripped=stripped,
+        coloured=shows_colour(first_file) if is_picture and readable and not is_nifti(first_file) else None,
+        mask_colours=_mask_colours(case) if is_picture else (),
+        hounsfield=() if is_picture else tuple(name for name, volume in readable.items() if _in_hounsfield(volume)),
+        mask_values=mask.values if mask is not None else (),
+    )
 
 
 def check_cohort(
@@ -229,29 +245,24 @@ def _missing_modalities(case: Case, expected: Sequence[str]) -> Iterator[Finding
     missing = [modality for modality in expected if modality not in case.images]
     if missing:
         problem = f"has no {', '.join(missing)}, which other cases have"
-        remedy = "add the file or leave the case out"
-        yield Finding(case.id, str(_folder(case)), "missing-modality", "error", problem, remedy)
+        yield Finding.of_case(case, "missing-modality", "error", problem, "add the file or leave the case out")
 
 
 def _unreadable(case: Case, source: Source, error: DataError) -> Finding:
     """A finding from the loader's error, which reads `file: problem; remedy` and names the file of a stack."""
     message = str(error)
-    file = next((str(file) for file in source.files if message.startswith(f"{file}: ")), str(source.files[0]))
+    file = next((file for file in source.files if message.startswith(f"{file}: ")), source.files[0])
     problem, _, remedy = message.removeprefix(f"{file}: ").rpartition("; ")
-    return Finding(case.id, file, "unreadable", "error", problem, remedy)
-
-
-def _flaw_finding(case: Case, file: str, flaw: Flaw, severity: Severity = "error") -> Finding:
-    return Finding(case.id, file, flaw.check, severity, flaw.problem, flaw.remedy)
+    return Finding.of_case(case, "unreadable", "error", problem, remedy, file=file)
 
 
 def _header_notes(case: Case, grids: Mapping[str, Grid], mask_grid: Grid | None) -> Iterator[Finding]:
     """Contradictions and gaps in the files' headers, each once per case."""
-    files = [(Path(_file(case, modality)), grid) for modality, grid in grids.items()]
+    files = [(_file(case, modality), grid) for modality, grid in grids.items()]
     if case.mask is not None and mask_grid is not None:
         files.append((case.mask.files[0], mask_grid))
     for file, note in distinct_notes(files):
-        yield _flaw_finding(case, str(file), note, "warning")
+        yield Finding.of_flaw(case, file, note, "warning")
 
 
 def _is_coloured(case: Case) -> bool:
@@ -261,13 +272,6 @@ def _is_coloured(case: Case) -> bool:
 def _is_picture(case: Case) -> bool:
     """Whether the case is a picture, which need not show a head: brain, registration and copy checks do not apply."""
     return set(case.images) <= {*COLOURS, GREY}
-
-
-def _foreground_of_picture(case: Case, readable: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
-    """Foreground of a grey picture; None for a picture in colour, which is foreground everywhere."""
-    if _is_coloured(case) or not readable or reference is None:
-        return None
-    return native_foreground(readable.values(), reference)
 
 
 def _digest(volume: Volume | Labels) -> str:
@@ -282,7 +286,7 @@ def _copied_modalities(case: Case, digests: Mapping[str, str]) -> Iterator[Findi
         if digest in first_with:
             problem = f"{modality} is a copy of {first_with[digest]}"
             remedy = "replace it, or train without it if it was never acquired"
-            yield Finding(case.id, _file(case, modality), "copied-modality", "warning", problem, remedy)
+            yield Finding.of_case(case, "copied-modality", "warning", problem, remedy, file=_file(case, modality))
         first_with.setdefault(digest, modality)
 
 
@@ -290,21 +294,20 @@ def _unregistered(case: Case, volumes: Mapping[str, Volume]) -> Iterator[Finding
     for modality, move in better_moves(volumes).items():
         problem = f"{modality} does not lie on the other modalities: {move} would bring it closer"
         remedy = "look at the case, and register its modalities to each other"
-        yield Finding(case.id, _file(case, modality), "unregistered", "warning", problem, remedy)
+        yield Finding.of_case(case, "unregistered", "warning", problem, remedy, file=_file(case, modality))
 
 
 def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Finding | None:
     """A finding where the mask's file, read as the first image is, holds the voxels of an image."""
-    image = next(iter(case.images.values()))
+    image = _first_image(case)
     try:
         volume, grid = load_volume(replace(image, files=mask.files))
     except DataError:
         return None  # the mask has no such channel
     if _digest(to_picture_axes(volume, grid)) not in digests.values():
         return None
-    return _flaw_finding(
-        case, str(mask.files[0]), Flaw("copied-mask", "the mask is the image itself", "put the mask in its place")
-    )
+    problem, remedy = "the mask is the image itself", "put the mask in its place"
+    return Finding.of_case(case, "copied-mask", "error", problem, remedy, file=mask.files[0])
 
 
 def _mask_findings(
@@ -312,12 +315,12 @@ def _mask_findings(
 ) -> Iterator[Finding]:
     if case.mask is None or mask is None:
         return
-    file = str(case.mask.files[0])
+    file = case.mask.files[0]
     misplaced = grid_flaw(mask.grid, reference) if reference is not None else None
     if misplaced is not None:
-        yield _flaw_finding(case, file, misplaced)
+        yield Finding.of_flaw(case, file, misplaced)
     if mask.flaw is not None:
-        yield _flaw_finding(case, file, mask.flaw)
+        yield Finding.of_flaw(case, file, mask.flaw)
     elif not mask.labels.any():
         yield _empty_mask(case, case.mask)
     elif blurred := list(_blurred_mask(case, case.mask)):
@@ -339,21 +342,21 @@ def _empty_mask(case: Case, mask: Source) -> Finding:
         elif any(is_partly_transparent(file) for file in mask.files):
             reason_text = ": its opaque pixels are black"
     remedy = "check that this case has no lesion"
-    return Finding(case.id, str(file), "empty-mask", "warning", f"the mask is empty{reason_text}", remedy)
+    return Finding.of_case(case, "empty-mask", "warning", f"the mask is empty{reason_text}", remedy, file=file)
 
 
-def _doubtful_mask(case: Case, file: str, marked: Mask, foreground: Mask | None) -> Iterator[Finding]:
+def _doubtful_mask(case: Case, file: Path, marked: Mask, foreground: Mask | None) -> Iterator[Finding]:
     """A warning for pictures, which may show anything; an error where most of a scan's mask lies in the air."""
     is_picture = _is_picture(case)
     if flaw := mask_doubt(marked, foreground, is_picture=is_picture):
         in_air = not is_picture and share_outside(marked, foreground) > MOST_OUTSIDE
         severity: Severity = "error" if in_air else "warning"
-        yield _flaw_finding(case, file, flaw, severity)
+        yield Finding.of_flaw(case, file, flaw, severity)
 
 
 def _turned_mask(case: Case, mask: Source) -> Iterator[Finding]:
     """Image and mask with different EXIF orientations that do not show in their sizes."""
-    image = next(iter(case.images.values()))
+    image = _first_image(case)
     for file, mask_file in zip(image.files, mask.files, strict=False):
         if (
             is_nifti(file)
@@ -366,7 +369,7 @@ def _turned_mask(case: Case, mask: Source) -> Iterator[Finding]:
             continue
         problem = f"its image is displayed by EXIF orientation {turn}, the mask by {mask_turn}"
         remedy = "look whether they lie on each other, and save both upright"
-        yield Finding(case.id, str(mask_file), "turned-mask", "warning", problem, remedy)
+        yield Finding.of_case(case, "turned-mask", "warning", problem, remedy, file=mask_file)
         return
 
 
@@ -379,12 +382,12 @@ def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
     levels = len(np.unique(values))
     if levels > MOST_MASK_LEVELS:
         problem = f"the mask has {levels} grey levels, and all but black is taken for the structure"
-        yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it in black and white")
+        yield Finding.of_case(case, "blurred-mask", "warning", problem, "save it in black and white", file=file)
     elif has_soft_edges(values):
         problem = (
             f"the mask has soft edges in {levels - 2} shades of grey, and all but black is taken for the structure"
         )
-        yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it without anti-aliasing")
+        yield Finding.of_case(case, "blurred-mask", "warning", problem, "save it without anti-aliasing", file=file)
 
 
 def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -396,7 +399,7 @@ def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
     listed = ", ".join(map(str, colours[:MOST_COLOURS_NAMED])) + (", ..." if len(colours) > MOST_COLOURS_NAMED else "")
     problem = f"{masks} masks hold {len(colours)} colours ({listed}), and all are read as one structure"
     remedy = "name the colours, and which counts, in masks/labels.json"
-    yield Finding(COHORT, str(cohort.root), "unnamed-colours", "warning", problem, remedy)
+    yield Finding.of_cohort(cohort, "unnamed-colours", "warning", problem, remedy)
 
 
 def _shared_masks(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -409,7 +412,7 @@ def _shared_masks(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
         if len(sharing) >= MOST_SHARING and first.mask is not None:
             problem = f"the mask is that of {sharing[0].id} and {len(sharing) - 1} more cases too, whose images differ"
             remedy = "check which image it belongs to"
-            yield Finding(first.id, str(first.mask.files[0]), "shared-mask", "warning", problem, remedy)
+            yield Finding.of_case(first, "shared-mask", "warning", problem, remedy, file=first.mask.files[0])
 
 
 def _computed_tomography(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -423,7 +426,7 @@ def _computed_tomography(cohort: Cohort, reports: Sequence[CaseReport]) -> Itera
     if evidence:
         problem = f"{' and '.join(evidence)}; training scales every channel as MRI, which has no units"
         remedy = "clip it to a window of the tissue of interest first, and compare with a method for CT"
-        yield Finding(COHORT, str(cohort.root), "ct", "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, "ct", "warning", problem, remedy)
 
 
 def _in_hounsfield(volume: Volume) -> bool:
@@ -450,7 +453,7 @@ def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findi
         shared = next((m for m, digest in report.digests.items() if digest in owners), None)
         if case.id in ids:
             remedy = "list every case once, under its own id"
-            yield Finding(case.id, str(_folder(case)), "duplicate-case", "error", "is listed twice", remedy)
+            yield Finding.of_case(case, "duplicate-case", "error", "is listed twice", remedy)
         elif shared is not None:
             yield _duplicate_image(case, shared, owners[report.digests[shared]])
         ids.add(case.id)
@@ -474,7 +477,7 @@ def _duplicate_image(case: Case, modality: str, owner: Case) -> Finding:
     else:
         problem = f"{same} as in case {owner.id} of patient {owner.patient}"
         remedy = "leave one out, or name one patient: it could be in training and test at once"
-    return Finding(case.id, _file(case, modality), check, "error", problem, remedy)
+    return Finding.of_case(case, check, "error", problem, remedy, file=_file(case, modality))
 
 
 def _in_both_parts(cohort: Cohort) -> Iterator[Finding]:
@@ -484,14 +487,14 @@ def _in_both_parts(cohort: Cohort) -> Iterator[Finding]:
         if case.part == "train" and case.patient in test_patients:
             problem = f"is a training case of patient {case.patient}, who is tested on too"
             remedy = "leave it out of training, as --exclude-bad does"
-            yield Finding(case.id, str(_folder(case)), "patient-in-both-parts", "error", problem, remedy)
+            yield Finding.of_case(case, "patient-in-both-parts", "error", problem, remedy)
 
 
 def _only_class(cohort: Cohort) -> Iterator[Finding]:
     if len(cohort.classes) == 1:
         problem = f"every picture is of one class, {cohort.classes[0]}"
         remedy = "add the other classes' folders, or correct the path"
-        yield Finding(COHORT, str(cohort.root), "one-class", "error", problem, remedy)
+        yield Finding.of_cohort(cohort, "one-class", "error", problem, remedy)
 
 
 def _colour_mismatches(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -499,14 +502,14 @@ def _colour_mismatches(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterato
     for case, report in zip(cohort.cases, reports, strict=True):
         if report.coloured is None or report.coloured == _is_coloured(case):
             continue
-        file = str(next(iter(case.images.values())).files[0])
+        file = _first_image(case).files[0]
         remedy = "look whether it belongs here, and leave it out if not"
         if report.coloured:
             problem = "is in colour, the cohort grey: its luminance is read"
-            yield Finding(case.id, file, "colour-picture", "warning", problem, remedy)
+            yield Finding.of_case(case, "colour-picture", "warning", problem, remedy, file=file)
         else:
             problem = "is grey, the cohort in colour: its grey level is read as red, green and blue"
-            yield Finding(case.id, file, "grey-picture", "warning", problem, remedy)
+            yield Finding.of_case(case, "grey-picture", "warning", problem, remedy, file=file)
 
 
 def _unknown_patients(cohort: Cohort) -> Iterator[Finding]:
@@ -517,7 +520,7 @@ def _unknown_patients(cohort: Cohort) -> Iterator[Finding]:
             "a split may put one patient's pictures on both sides"
         )
         remedy = "name them in a patients.csv there, with the columns file,patient"
-        yield Finding(COHORT, str(cohort.root), "unknown-patients", "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, "unknown-patients", "warning", problem, remedy)
 
 
 def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
@@ -550,8 +553,7 @@ def _unread_files(cohort: Cohort) -> Iterator[Finding]:
     if beside:
         count_text = counted(len(beside), "file lies", "files lie")
         problem = f"{count_text} beside the cases' own without being read, such as {beside[0]}"
-        remedy = "check that no image is missing or misnamed"
-        yield Finding(COHORT, str(cohort.root), "unread", "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, "unread", "warning", problem, "check that no image is missing or misnamed")
 
 
 def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
@@ -559,7 +561,7 @@ def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
         others = ", ".join(cohort.other_layouts)
         problem = f"matches layout {others} too, and is read as {cohort.layout}"
         remedy = f"name the one that is meant, as in --layout {cohort.layout}"
-        yield Finding(COHORT, str(cohort.root), "two-layouts", "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, "two-layouts", "warning", problem, remedy)
 
 
 def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -575,7 +577,7 @@ def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findin
             f"{outside} of {masks} masks lie outside the detected head or brain, where training ignores them: "
             "the images probably do not show whole heads or brains"
         )
-        yield Finding(COHORT, str(cohort.root), "no-heads", "error", problem, "train on scans of whole heads or brains")
+        yield Finding.of_cohort(cohort, "no-heads", "error", problem, "train on scans of whole heads or brains")
 
 
 def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -589,7 +591,7 @@ def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
     for (value, name), masks in counts.items():
         problem = f"{masks} mask(s) hold {value} ({name}), which is read as background"
         remedy = "state another scheme with --labels if it means something else"
-        yield Finding(COHORT, str(cohort.root), "read-as-background", "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, "read-as-background", "warning", problem, remedy)
 
 
 def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -599,7 +601,7 @@ def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
     if by_name and 4 in values and 3 not in values:
         problem = "masks hold 4 and never 3: a 4 is the resection cavity in BraTS 2024, the enhancing tumour to 2021"
         remedy = "state which it is with --labels brats2024-gli or --labels brats"
-        yield Finding(COHORT, str(cohort.root), "doubtful-labels", "error", problem, remedy)
+        yield Finding.of_cohort(cohort, "doubtful-labels", "error", problem, remedy)
 
 
 def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -620,7 +622,7 @@ def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
             ]
             problem = f"all {len(masks)} masks that mark something hold {' or '.join(meanings)} alone"
             remedy = "state --labels binary if it marks lesion of any kind"
-            yield Finding(COHORT, str(cohort.root), "single-label", "warning", problem, remedy)
+            yield Finding.of_cohort(cohort, "single-label", "warning", problem, remedy)
 
 
 def _used_files(cohort: Cohort) -> set[Path]:
@@ -653,12 +655,12 @@ def _missing_slices(case: Case) -> Iterator[Finding]:
             problem = f"lacks slice {missing[0]} between {numbers[0]} and {numbers[-1]}"
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             remedy = "add the file, or leave the case out"
-            yield Finding(case.id, str(files[0].parent), "missing-slice", "error", problem + more, remedy)
+            yield Finding.of_case(case, "missing-slice", "error", problem + more, remedy, file=files[0].parent)
 
 
 def _mismatched_slice_numbers(case: Case) -> Iterator[Finding]:
     """A mask whose slice numbers differ from the image's: slices are paired by their order, not by their numbers."""
-    image = next(iter(case.images.values()))
+    image = _first_image(case)
     image_numbers, mask_numbers = (_slice_numbers(source.files) if source else [] for source in (image, case.mask))
     if (
         case.mask is not None
@@ -671,7 +673,7 @@ def _mismatched_slice_numbers(case: Case) -> Iterator[Finding]:
             f"the mask's slices are numbered {ranges[0]}, the image's {ranges[1]}; each lies on the one in its place"
         )
         remedy = "look whether they belong together, and number them alike"
-        yield Finding(case.id, str(case.mask.files[0]), "slice-numbers", "warning", problem, remedy)
+        yield Finding.of_case(case, "slice-numbers", "warning", problem, remedy, file=case.mask.files[0])
 
 
 def _slice_numbers(files: Sequence[Path]) -> list[int]:
@@ -688,7 +690,7 @@ def _missing_masks(cohort: Cohort) -> Iterator[Finding]:
         if case.mask is None:
             problem = "has no mask, which other cases have"
             remedy = "add it, or leave the case out of supervised training"
-            yield Finding(case.id, str(_folder(case)), "missing-mask", "warning", problem, remedy)
+            yield Finding.of_case(case, "missing-mask", "warning", problem, remedy)
 
 
 def _rare_modalities(cohort: Cohort) -> Iterator[Finding]:
@@ -698,7 +700,7 @@ def _rare_modalities(cohort: Cohort) -> Iterator[Finding]:
         if 2 * count < len(cohort.cases):
             problem = f"{count} of {len(cohort.cases)} cases have {modality}, so training ignores it"
             remedy = "add it to the others if it was acquired"
-            yield Finding(COHORT, str(cohort.root), "rare-modality", "warning", problem, remedy)
+            yield Finding.of_cohort(cohort, "rare-modality", "warning", problem, remedy)
 
 
 def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> Iterator[Finding]:
@@ -709,13 +711,12 @@ def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> 
     for case, report in zip(cohort.cases, reports, strict=True):
         if report.skull_stripped is False:
             problem = "is not skull-stripped, which " + ("this recipe expects" if needed else "other cases are")
-            remedy = f"strip it with {STRIPPERS}"
-            yield Finding(case.id, str(_folder(case)), "not-skull-stripped", "warning", problem, remedy)
+            yield Finding.of_case(case, "not-skull-stripped", "warning", problem, f"strip it with {STRIPPERS}")
 
 
-def _file(case: Case, modality: str) -> str:
-    return str(case.images[modality].files[0])
+def _file(case: Case, modality: str) -> Path:
+    return case.images[modality].files[0]
 
 
-def _folder(case: Case) -> Path:
-    return next(iter(case.images.values())).files[0].parent
+def _first_image(case: Case) -> Source:
+    return next(iter(case.images.values()))

@@ -6,6 +6,7 @@ For any number of workers that share an epoch, the batches, holes and transforms
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,10 @@ class StageBatches:
         self, batches: list[Indices], keys: list[int], *, augmented: bool, slices: SliceSet | None = None
     ) -> Iterator[Batch]:
         source = self.slices if slices is None else slices
-        dataset = _Batches(source, batches, keys, self._samples if augmented else self._system_samples)
         loaders = self.config.train.loaders
         read = iter(
             DataLoader(
-                dataset,
+                _Batches(source, batches, keys, self._samples if augmented else self._system_samples),
                 batch_size=None,
                 num_workers=loaders,
                 prefetch_factor=4 if loaders else None,
@@ -104,17 +104,14 @@ class StageBatches:
         return self.sampler(self.stage.name, rng)
 
 
+@dataclass(eq=False)
 class _Batches(Dataset[Batch]):
     """One item is one batch, so that loader processes hand over whole batches."""
 
-    def __init__(
-        self,
-        slices: SliceSet,
-        batches: list[Indices],
-        keys: list[int],
-        sample: Callable[[np.random.Generator], dict[str, npt.NDArray[np.float32]]],
-    ) -> None:
-        self.slices, self.batches, self.keys, self.sample = slices, batches, keys, sample
+    slices: SliceSet
+    batches: list[Indices]
+    keys: list[int]
+    sample: Callable[[np.random.Generator], dict[str, npt.NDArray[np.float32]]]
 
     def __len__(self) -> int:
         return len(self.batches)

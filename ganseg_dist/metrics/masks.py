@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 
 from ganseg_dist.errors import DataError
 
@@ -40,7 +41,7 @@ class MaskPair:
         background. So are the components of a dilation: two parts that it joins outside the box are also joined
         at the nearest voxels inside, which are no farther, along any axis, from the mask.
         """
-        box = _bounding_box(self.prediction | self.truth)
+        (box,) = find_objects(self.prediction | self.truth, max_label=1)
         return MaskPair(np.ascontiguousarray(self.prediction[box]), np.ascontiguousarray(self.truth[box]), self.spacing)
 
 
@@ -74,14 +75,3 @@ def check_masks(prediction: Mask, truth: Mask) -> None:
         )
     if truth.size == 0:
         raise DataError(f"truth: shape {truth.shape} holds no voxels; score at least one")
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-        # The remaining axes are searched only inside the box found so far.
-        mask = mask[(slice(None),) * axis + (box[axis],)]
-    return tuple(box)

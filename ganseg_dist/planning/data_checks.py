@@ -14,7 +14,7 @@ from pathlib import Path
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort, Split
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.preflight import COHORT, Finding, Severity
+from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
@@ -66,7 +66,7 @@ def mask_findings(found: Preflight, cohort: Cohort) -> Iterator[Finding]:
     masked = [case for case in cohort.cases if case.mask is not None]
     if masked and all(case.id in found.empty_masks for case in masked):
         problem = f"all {len(masked)} masks are empty: there is nothing to segment"
-        yield _of(cohort, "empty-masks", "error", problem, CHECK_MASKS)
+        yield Finding.of_cohort(cohort, "empty-masks", "error", problem, CHECK_MASKS)
 
 
 def split_findings(found: Preflight, cohort: Cohort, config: RunConfig, split: Split) -> tuple[Finding, ...]:
@@ -93,18 +93,18 @@ def _findings(config: RunConfig, cohort: Cohort, train: Contents, validation: Co
         return
     if not train.lesion:
         problem = f"none of the {train.cases} training cases shows a lesion"
-        yield _of(cohort, "no-lesion", "error", problem, f"{CHECK_MASKS}, or add patients")
+        yield Finding.of_cohort(cohort, "no-lesion", "error", problem, f"{CHECK_MASKS}, or add patients")
     if validation.cases and not validation.lesion:
         problem = f"none of the {validation.cases} validation cases shows a lesion, so that no epoch can be scored"
         remedy = "raise data.validation_fraction, or draw other patients with another seed"
-        yield _of(cohort, UNSCORABLE, "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, UNSCORABLE, "warning", problem, remedy)
     if not train.tumour_free and any(map(_learns_from_tumour_free, build_system(config).stages)):
         problem = (
             f"no slice of the {train.cases} training cases is without a lesion and has enough foreground, and the GAN "
             "trains on such"
         )
         remedy = "add images without a lesion, give healthy subjects by --healthy DATA, or --set system.gan=false"
-        yield _of(cohort, "no-tumour-free", "error", problem, remedy)
+        yield Finding.of_cohort(cohort, "no-tumour-free", "error", problem, remedy)
 
 
 def _one_class(config: RunConfig, cohort: Cohort, train: Contents) -> Iterator[Finding]:
@@ -113,7 +113,7 @@ def _one_class(config: RunConfig, cohort: Cohort, train: Contents) -> Iterator[F
     known = f"all of one class, {train.classes[0]}" if train.classes else "of no known class"
     others = ", ".join(name for name in config.data.classes or () if name not in train.classes)
     problem = f"the training patients' images are {known}"
-    yield _of(cohort, "one-training-class", "error", problem, f"add patients with images of {others}")
+    yield Finding.of_cohort(cohort, "one-training-class", "error", problem, f"add patients with images of {others}")
 
 
 def _learns_from_tumour_free(stage: Stage) -> bool:
@@ -125,16 +125,12 @@ def _is_one_slice(case: Case) -> bool:
     return len(files) == 1 and not is_nifti(next(iter(files)))
 
 
-def _of(cohort: Cohort, check: str, severity: Severity, problem: str, remedy: str) -> Finding:
-    return Finding(COHORT, str(cohort.root), check, severity, problem, remedy)
-
-
 def order_finding(cohort: Cohort, request: RunConfig, resolved: RunConfig) -> Iterator[Finding]:
     """A warning where neither the user nor the names of two classes decide which is positive."""
     order = order_message(request, resolved)
     if order is not None:
         problem, _, remedy = order.partition("; ")
-        yield _of(cohort, "class-order", "warning", problem, remedy)
+        yield Finding.of_cohort(cohort, "class-order", "warning", problem, remedy)
 
 
 def finding_of(error: GansegError) -> Finding:
