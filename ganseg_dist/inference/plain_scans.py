@@ -13,8 +13,7 @@ from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE
-from ganseg_dist.data.readers.shared.base import canonical_modality, is_mask_folder, is_mask_name
-from ganseg_dist.data.readers.shared.candidates import by_stem, one_of
+from ganseg_dist.data.readers.shared.base import by_stem, canonical_modality, is_mask_folder, is_mask_name, one_of
 from ganseg_dist.errors import DataError
 
 DEEPEST = 3

@@ -19,7 +19,7 @@ from ganseg_dist.federation.fingerprint.disclosure import Points
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, Scale, sum_fingerprints
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
-from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
+from ganseg_dist.inference.card import describe_local_data, describe_privacy, describe_settings
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.plots import Figure
 from ganseg_dist.plots.intervals import Bar, grouped_chart

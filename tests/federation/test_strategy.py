@@ -11,7 +11,7 @@ from ganseg_dist.config.federation import federation_class
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.strategy import Strategy, strategies, strategy_of
-from ganseg_dist.inference.federation_card import describe_settings
+from ganseg_dist.inference.card import describe_settings
 from ganseg_dist.systems import recipe
 from server.aggregation import validate_setup
 

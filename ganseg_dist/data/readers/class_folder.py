@@ -11,8 +11,7 @@ from typing import Literal
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import composed, data_folders
-from ganseg_dist.data.readers.shared.base import Reader, is_mask_folder
-from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.base import Reader, by_stem, is_mask_folder
 from ganseg_dist.data.readers.shared.pictures import MASK, Patient, Patients, in_colour, picture_case, pictures_in
 from ganseg_dist.errors import DataError
 

@@ -12,8 +12,7 @@ from ganseg_dist.data.formats import is_image, is_nifti, is_picture, without_suf
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.data.listing import composed, data_files, found_path, is_data_name
 from ganseg_dist.data.nifti import nifti_channels
-from ganseg_dist.data.readers.shared.base import Reader
-from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.base import Reader, by_stem
 from ganseg_dist.data.readers.shared.dataset_json import NAME, Description
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import confined

@@ -11,8 +11,7 @@ from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.colours import colour_code
 from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.listing import composed, file_called, read_json
-from ganseg_dist.data.readers.shared.base import Reader
-from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.base import Reader, by_stem
 from ganseg_dist.data.readers.shared.pictures import (
     Patients,
     distinct_pictures,

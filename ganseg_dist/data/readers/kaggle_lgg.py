@@ -9,8 +9,7 @@ from pathlib import Path
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import data_files, data_folders
-from ganseg_dist.data.readers.shared.base import Reader, in_numeric_order
-from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.base import Reader, by_stem, in_numeric_order
 from ganseg_dist.errors import DataError
 
 FOLDER = re.compile(r"(?P<patient>TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]+)_\d{8}")

@@ -13,8 +13,14 @@ from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
 from ganseg_dist.data.listing import composed, data_files, file_called, found_path, is_data_name
-from ganseg_dist.data.readers.shared.base import Reader, canonical_modality, in_numeric_order, is_mask_name, reading_csv
-from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.base import (
+    Reader,
+    by_stem,
+    canonical_modality,
+    in_numeric_order,
+    is_mask_name,
+    reading_csv,
+)
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import confined
 from ganseg_dist.suggestion import similar

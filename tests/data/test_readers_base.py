@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ganseg_dist.data.readers.shared.candidates import by_stem, one_of, same_image
+from ganseg_dist.data.readers.shared.base import by_stem, one_of, same_image
 from ganseg_dist.errors import DataError
 from tests.data.cohorts import AFFINE, save, save_picture, slice_of_head
 
