@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ganseg_dist.errors import GansegError
 from ganseg_dist.files import read_json, sha256, why_not_inside
 
 DIGEST = "digest"
@@ -15,7 +17,16 @@ DIGEST = "digest"
 
 
 class Damaged(Exception):
-    """A file is missing, unreadable or differs from its digest. The message names it; the caller adds a remedy."""
+    """A file is missing, unreadable or differs from its digest. The message names it; `damage_as` adds a remedy."""
+
+
+@contextmanager
+def damage_as(error: type[GansegError], remedy: str) -> Iterator[None]:
+    """Raise damage in the block as an error for the user, with its remedy."""
+    try:
+        yield
+    except Damaged as damage:
+        raise error(f"{damage}; {remedy}") from None
 
 
 def verify_file(file: Path, digest: str | None) -> None:

@@ -660,14 +660,10 @@ def _missing_slices(case: Case) -> Iterator[Finding]:
 
 def _mismatched_slice_numbers(case: Case) -> Iterator[Finding]:
     """A mask whose slice numbers differ from the image's: slices are paired by their order, not by their numbers."""
-    image = _first_image(case)
-    image_numbers, mask_numbers = (_slice_numbers(source.files) if source else [] for source in (image, case.mask))
-    if (
-        case.mask is not None
-        and image_numbers
-        and len(image_numbers) == len(mask_numbers)
-        and sorted(image_numbers) != sorted(mask_numbers)
-    ):
+    if case.mask is None:
+        return
+    image_numbers, mask_numbers = (_slice_numbers(source.files) for source in (_first_image(case), case.mask))
+    if len(image_numbers) == len(mask_numbers) and sorted(image_numbers) != sorted(mask_numbers):
         ranges = [f"{min(numbers)} to {max(numbers)}" for numbers in (mask_numbers, image_numbers)]
         problem = (
             f"the mask's slices are numbered {ranges[0]}, the image's {ranges[1]}; each lies on the one in its place"

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, usable_slices
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.digests import Damaged, first_damage, read_sealed, sealed, verify_file
+from ganseg_dist.digests import Damaged, damage_as, first_damage, read_sealed, sealed, verify_file
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_bytes, sha256
 
@@ -74,10 +75,8 @@ class PreparedCase:
     @classmethod
     def open(cls, folder: Path, *, trusted: bool = False) -> PreparedCase:
         """Read the case's description, but not its voxels. Raises DataError when it is missing or damaged."""
-        try:
+        with _prepared_again(folder):
             meta = read_sealed(folder / DESCRIPTION)
-        except Damaged as damage:
-            raise _prepare_again(damage, folder) from None
         return cls(
             folder,
             meta["id"],
@@ -131,14 +130,12 @@ class PreparedCase:
 
     def _verify(self, name: str) -> None:
         if not self.trusted:
-            try:
+            with _prepared_again(self.folder):
                 _verify_once(self.folder / name, self.digests[name])
-            except Damaged as damage:
-                raise _prepare_again(damage, self.folder) from None
 
 
-def _prepare_again(damage: Damaged, folder: Path) -> DataError:
-    return DataError(f"{damage}; delete {folder} and rerun the same command, which prepares the case again")
+def _prepared_again(folder: Path) -> AbstractContextManager[None]:
+    return damage_as(DataError, f"delete {folder} and rerun the same command, which prepares the case again")
 
 
 def _verify_once(file: Path, digest: str) -> None:

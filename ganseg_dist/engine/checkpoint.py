@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ganseg_dist.atomic import UNFINISHED, save_new, unfinished_folder
-from ganseg_dist.digests import Damaged, first_damage, read_sealed, sealed, verify_file
+from ganseg_dist.digests import Damaged, damage_as, first_damage, read_sealed, sealed, verify_file
 from ganseg_dist.engine.state import Epoch, Position, State, flat_weights, weights_of
 from ganseg_dist.errors import RunError, one_line
 from ganseg_dist.files import sha256
@@ -34,6 +34,7 @@ KEPT = 2
 """Checkpoints in a folder: where the newest is damaged on disk, the one before it costs an epoch and not the run."""
 PARTS = ("networks", "ema", "best", "optimizers", "rng")
 DESCRIPTION = "state.json"
+REMEDY = "rerun the same command, or delete {folder} to do without it"
 
 Warn = Callable[[str], object]
 """Receives a warning for the user, one line."""
@@ -192,25 +193,17 @@ def load_checkpoint(folder: Path, state: State) -> None:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / DESCRIPTION
-    try:
+    with damage_as(RunError, REMEDY.format(folder=folder)):
         described = read_sealed(file)
-    except Damaged as damage:
-        raise _damaged(damage, folder) from None
     if described.get("format") != FORMAT:
         raise RunError(f"{file}: checkpoint format {described.get('format')}; this version reads {FORMAT}")
     return described
 
 
 def _read_part(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
-    try:
+    with damage_as(RunError, REMEDY.format(folder=file.parent)):
         verify_file(file, digests.get(file.name))
         return load_file(file)
-    except Damaged as damage:
-        raise _damaged(damage, file.parent) from None
-
-
-def _damaged(damage: Damaged, folder: Path) -> RunError:
-    return RunError(f"{damage}; rerun the same command, or delete {folder} to do without it")
 
 
 def _put_aside(folder: Path) -> None:

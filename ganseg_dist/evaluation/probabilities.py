@@ -21,7 +21,7 @@ from ganseg_dist.atomic import save_new, whole_folder, write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.digests import Damaged, damage_as, read_sealed, sealed, verify_file
 from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.segmentation import region_masks
 from ganseg_dist.files import sha256
@@ -103,10 +103,8 @@ def keep_probabilities(
 
 def read_probabilities(folder: Path) -> tuple[KeptCase, ...]:
     """The cases that `keep_probabilities` kept. Raises RunError naming the file that is missing or damaged."""
-    try:
+    with damage_as(RunError, f"delete {folder} and search again"):
         cases = _verified_index(folder)["cases"]
-    except Damaged as damage:
-        raise RunError(f"{damage}; delete {folder} and search again") from None
     return tuple(_read(folder / _file(number), **case) for number, case in enumerate(cases))
 
 

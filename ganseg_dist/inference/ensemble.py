@@ -15,7 +15,7 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.labels import LabelScheme
-from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.digests import damage_as, read_sealed, sealed
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import confined
 from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
@@ -124,10 +124,8 @@ def member_folders(folder: Path) -> dict[str, Path]:
     elsewhere.
     """
     file, remedy = folder / INDEX, "export the experiment again"
-    try:
+    with damage_as(RunError, remedy):
         index = read_sealed(file)
-    except Damaged as damage:
-        raise RunError(f"{damage}; {remedy}") from None
     names = index.get("members")
     if index.get("format") != FORMAT or not isinstance(names, list) or not names:
         raise RunError(f"{file}: lists no members that this version can read; {remedy}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError, with_config
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -18,7 +18,7 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import LabelScheme
-from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.digests import damage_as, read_sealed, sealed, verify_file
 from ganseg_dist.engine.state import weights_of
 from ganseg_dist.errors import ConfigError, DataError, RunError, one_line
 from ganseg_dist.files import confined, sha256
@@ -30,15 +30,19 @@ WEIGHTS = "networks.safetensors"
 REMEDY = "export or train the model again"
 
 
+Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+@with_config(extra="forbid")
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """Operating points; the defaults hold until `ganseg calibrate` has chosen better ones."""
 
-    regions: Mapping[str, float] = field(default_factory=dict)
+    regions: Mapping[str, Probability] = field(default_factory=dict)
     """Probability above which a voxel belongs to a region; 0.5 where not given."""
-    realism: float | None = None
+    realism: Annotated[FiniteFloat, Field(strict=True)] | None = None
     """Slice realism below which a slice is called abnormal; none: not calibrated."""
-    calibrated_on: int = 0
+    calibrated_on: Annotated[int, Field(strict=True, ge=0)] = 0
     """Validation patients they were chosen on; 0: defaults."""
 
     def of(self, region: str) -> float:
@@ -126,10 +130,9 @@ def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
     """The networks' tensors as `network.parameter`. Raises RunError when the file is damaged, or one is not finite."""
     file = folder / WEIGHTS
     try:
-        verify_file(file, digest)
+        with damage_as(RunError, REMEDY):
+            verify_file(file, digest)
         weights = load_file(file)
-    except Damaged as damage:
-        raise RunError(f"{damage}; {REMEDY}") from None
     except SafetensorError as error:
         raise RunError(f"{file}: is no safetensors file ({one_line(error)}); {REMEDY}") from None
     _check_finite(weights, file, "train the model again with a lower train.learning_rate")
@@ -153,14 +156,9 @@ def read_thresholds(folder: Path) -> Thresholds:
     """The model's operating points. Raises RunError when the file is not what `ganseg calibrate` writes."""
     file = folder / "thresholds.json"
     try:
-        thresholds = Thresholds(**_read(file))
-        valid = all(0 <= value <= 1 for value in thresholds.regions.values()) and thresholds.calibrated_on >= 0
-        valid = valid and (thresholds.realism is None or math.isfinite(thresholds.realism))
-    except (TypeError, AttributeError, OverflowError):
-        valid = False
-    if not valid:
-        raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {REMEDY}")
-    return thresholds
+        return TypeAdapter(Thresholds).validate_python(_read(file))
+    except ValidationError:
+        raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {REMEDY}") from None
 
 
 def weights_digest(folder: Path) -> str | None:
@@ -211,15 +209,14 @@ def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> 
 
 
 def _read_config(file: Path, digest: str | None) -> RunConfig:
-    try:
+    with damage_as(RunError, REMEDY):
         verify_file(file, digest)
+    try:
         return RunConfig.load(file)
-    except (ConfigError, Damaged) as error:
+    except ConfigError as error:
         raise RunError(f"{error}; {REMEDY}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
+    with damage_as(RunError, REMEDY):
         return read_sealed(file)
-    except Damaged as damage:
-        raise RunError(f"{damage}; {REMEDY}") from None

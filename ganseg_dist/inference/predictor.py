@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -35,13 +34,6 @@ class PreparedPrediction:
     """(S, C', size, size) in [-1, 1]."""
     score: npt.NDArray[np.float32] | None
     """(S,) realism; low is abnormal."""
-
-    def named_parts(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        """The name and the values of each part that the model gives."""
-        for part in fields(self):
-            values = getattr(self, part.name)
-            if values is not None:
-                yield part.name, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +111,9 @@ class Predictor:
         """
         prepared = prepare_scan(scan, self.config.data, self.regions)
         on_prepared = self.predict_prepared(prepared.image)
-        for part, values in on_prepared.named_parts():
-            check_finite(scan.case, part, values)
+        for part in fields(on_prepared):
+            if (values := getattr(on_prepared, part.name)) is not None:
+                check_finite(scan.case, part.name, values)
         probability = restore(on_prepared.probability, prepared.placement)
         thresholds = tuple(self.thresholds.of(region) for region in self.regions)
         regions = regions_at(probability, thresholds, self.inside)

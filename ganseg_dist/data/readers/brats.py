@@ -68,20 +68,16 @@ class BratsReader(Reader):
         """
         folders: dict[str, Path] = {}
         images: dict[str, Mapping[str, Path]] = {}
-        for folder, named in _case_folders(root):
+        for folder in chain([root], data_folders(root, DEEPEST)):
+            named = {name: one_of(files, f"{name} of {folder.name}") for name, files in _named_scans(folder).items()}
+            if not named:
+                continue
             if (first := folders.setdefault(folder.name, folder)) == folder:
                 images[folder.name] = named
             elif not _is_copy(first, folder):
                 raise DataError(f"{first}: holds another case of the name {folder.name} than {folder}; rename one")
         sites = _mapped_sites(root, folders)
         return tuple(_case(folders[case], images[case], sites, scheme) for case in sorted(folders))
-
-
-def _case_folders(root: Path) -> Iterator[tuple[Path, Mapping[str, Path]]]:
-    """Each folder that is a case, with its images by the data set's modality names."""
-    for folder in chain([root], data_folders(root, DEEPEST)):
-        if named := _named_scans(folder):
-            yield folder, {name: one_of(files, f"{name} of {folder.name}") for name, files in named.items()}
 
 
 def _named_scans(folder: Path) -> Mapping[str, list[Path]]:

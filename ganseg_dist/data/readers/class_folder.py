@@ -82,11 +82,12 @@ class ClassFolderReader(Reader):
 
 
 def _labelled(root: Path) -> Iterator[Labelled]:
-    parts = [folder for folder in _folders(root) if folder.name.lower() in PARTS]
+    folders = list(data_folders(root))
+    parts = [folder for folder in folders if folder.name.lower() in PARTS]
     for folder in parts:
-        yield from _in_classes(_folders(folder), PARTS[folder.name.lower()])
+        yield from _in_classes(list(data_folders(folder)), PARTS[folder.name.lower()])
     if not parts:
-        yield from _in_classes(_folders(root), None)
+        yield from _in_classes(folders, None)
     for file in pictures_in(root):
         if named := NAMED.fullmatch(file.stem):
             yield Labelled(file, named["class"])
@@ -98,10 +99,6 @@ def _in_classes(folders: Sequence[Path], part: Part | None) -> Iterator[Labelled
     for folder in folders:
         for file in pictures_in(folder) if not IMAGES.fullmatch(folder.name) else ():
             yield Labelled(file, composed(folder.name), part)
-
-
-def _folders(root: Path) -> list[Path]:
-    return list(data_folders(root))
 
 
 def _check_classes(pictures: Iterable[Labelled]) -> None:
@@ -118,13 +115,9 @@ def _check_classes(pictures: Iterable[Labelled]) -> None:
 def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Case:
     place = picture.file.relative_to(root).with_suffix("")
     case = composed("_".join(place.parts))  # every class may count its pictures from 1
-    patient = patients.of(picture.file) or _patient_in_name(picture.file)
+    in_name = PATIENT.search(picture.file.stem)
+    patient = patients.of(picture.file) or (Patient(in_name["patient"]) if in_name else None)
     return picture_case(case, picture.file, patient, colour=colour, class_name=picture.class_name, part=picture.part)
-
-
-def _patient_in_name(file: Path) -> Patient | None:
-    match = PATIENT.search(file.stem)
-    return Patient(match["patient"]) if match else None
 
 
 READER = ClassFolderReader()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import DataConfig
-from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.digests import damage_as, read_sealed, sealed
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.fingerprint.differences import Difference
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
@@ -29,10 +29,8 @@ def release(file: Path, data: DataConfig, measure: Callable[[], Fingerprint]) ->
     Raises RunError where the stored one is damaged.
     """
     if file.exists():
-        try:
+        with damage_as(RunError, "restore what the site has disclosed, or delete it to measure it again"):
             return Fingerprint.from_dict(read_sealed(file), axes(data))
-        except Damaged as damage:
-            raise RunError(f"{damage}; restore what the site has disclosed, or delete it to measure it again") from None
     measured = measure()
     write_json(file, sealed(measured.to_dict()))
     return measured
