@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import entr
 
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 
 COARSE_SIDE = 64
 """Volumes are averaged down to at most this many blocks an axis: enough to see a few millimetres."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans

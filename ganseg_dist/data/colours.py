@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ganseg_dist.data.cohort import Source
-from ganseg_dist.data.formats import Volume, as_float, decoding
+from ganseg_dist.data.grid import Volume, as_float
+from ganseg_dist.data.listing import decoding
 from ganseg_dist.data.picture import Pixels, load_picture
 from ganseg_dist.errors import DataError
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.special import erf
 from skimage import exposure
 
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 
 LAMBDA = 2.0
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 
 Mask = npt.NDArray[np.bool_]
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
 
-from ganseg_dist.data.formats import Volume
 from ganseg_dist.errors import DataError
+
+Volume = npt.NDArray[np.float32]
 
 Affine = npt.NDArray[np.float64]
 """(4, 4) voxel indices to mm, to the right, the front and the top of the patient."""
@@ -128,6 +129,11 @@ def distinct_notes(grids: Iterable[tuple[Path, Grid]]) -> list[tuple[Path, Flaw]
         for note in grid.notes:
             first.setdefault(note, file)
     return [(file, note) for note, file in first.items()]
+
+
+def as_float(voxels: npt.NDArray[Any]) -> Volume:
+    """Cast to float32, of the same kind only: dropping a colour or an imaginary part raises TypeError."""
+    return voxels.astype(np.float32, order="C", casting="same_kind", subok=False, copy=False)
 
 
 def shape_of(file: Path, volume: Volume) -> tuple[int, int, int]:

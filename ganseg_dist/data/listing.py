@@ -1,18 +1,20 @@
-"""Which files of a folder are data, and one-line errors for files that cannot be opened."""
+"""Which files of a folder are data, which are images, and one-line errors for files that cannot be read."""
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import unicodedata
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import DataError, one_line
 from ganseg_dist.files import check_regular, parse_json, read_bytes
 
 SYSTEM_NAMES = (
@@ -31,10 +33,36 @@ UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart", ".ar
 """Endings of a name while its file, or Safari's folder of it, is being downloaded."""
 
 
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+
+
 def is_data_name(name: str) -> bool:
     """False for hidden names (AppleDouble's `._*` among them), a system's own and unfinished downloads."""
     lower = name.lower()
     return not lower.startswith((".", "~$")) and lower not in SYSTEM_NAMES and not lower.endswith(UNFINISHED)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file; the content is checked on reading."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name is that of a picture; the content is checked on reading."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file or of a picture; the content is checked on reading."""
+    return is_nifti(path) or is_picture(path)
+
+
+def without_suffix(name: str) -> str:
+    """An image's name without `.nii.gz`, `.nii` or a picture's suffix, in any case."""
+    suffixes = sorted((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
+    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def data_files(folder: Path) -> tuple[Path, ...]:
@@ -98,6 +126,34 @@ def check_file(file: Path) -> None:
         raise DataError(f"{file}: no such file; check the name or leave the case out") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be opened ({error.strerror}); give a regular file that may be read") from None
+
+
+@contextmanager
+def decoding(file: Path, kind: str) -> Iterator[None]:
+    """Turn any error of a decoder into a one-line DataError: on damaged bytes each raises a dozen classes of errors."""
+    try:
+        check_file(file)
+        yield
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{file}: needs more memory than this machine has; use a larger one or smaller files") from None
+    except Exception as error:
+        raise DataError(
+            f"{file}: is not a readable {kind} ({one_line(error, longest=120)}); copy or export it again"
+        ) from None
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Silence a library's logger in the block: it logs, without the file's name, what is raised or returned anyway."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def composed(name: str) -> str:

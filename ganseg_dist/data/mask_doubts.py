@@ -6,8 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from ganseg_dist.data.foreground import Mask
-from ganseg_dist.data.formats import Volume
-from ganseg_dist.data.grid import Flaw
+from ganseg_dist.data.grid import Flaw, Volume
 
 MOST_OF_PICTURE = 0.8
 """Share of a picture; dense nuclei cover half of one, a skin lesion up to three quarters."""

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.colours import channel_plane, colour_channels, split_colours
-from ganseg_dist.data.formats import Volume, as_float, decoding, is_nifti
-from ganseg_dist.data.grid import Flaw
+from ganseg_dist.data.grid import Flaw, Volume, as_float
 from ganseg_dist.data.labels import Labels
+from ganseg_dist.data.listing import decoding, is_nifti
 from ganseg_dist.data.picture import BRIGHTEST, Pixels, is_lossy
 from ganseg_dist.errors import DataError
 

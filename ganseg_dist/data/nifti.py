@@ -13,8 +13,8 @@ import numpy.typing as npt
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 
-from ganseg_dist.data.formats import Volume, as_float, decoding, quiet
-from ganseg_dist.data.grid import Grid, shape_of
+from ganseg_dist.data.grid import Grid, Volume, as_float, shape_of
+from ganseg_dist.data.listing import decoding, quiet
 from ganseg_dist.data.nifti_header import UNIT_OF_LENGTH, affine_of
 from ganseg_dist.errors import DataError
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ganseg_dist.data.formats import decoding, is_picture, quiet
+from ganseg_dist.data.listing import decoding, is_picture, quiet
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import open_regular
 

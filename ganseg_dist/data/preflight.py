@@ -16,10 +16,9 @@ from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.colours import colour_channels, shows_colour
 from ganseg_dist.data.foreground import Mask, foreground_mask, is_skull_stripped
-from ganseg_dist.data.formats import Volume, is_image, is_nifti
-from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
+from ganseg_dist.data.grid import Flaw, Grid, Volume, distinct_notes, grid_flaw, reference_grid, reorient
 from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
-from ganseg_dist.data.listing import data_files, data_folders, files_below
+from ganseg_dist.data.listing import data_files, data_folders, files_below, is_image, is_nifti
 from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
 from ganseg_dist.data.mask_values import LEAST_BRIGHT
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation

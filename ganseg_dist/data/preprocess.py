@@ -19,8 +19,7 @@ from ganseg_dist.data.clusters import clustered_channel, initial_mask
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.contrast import enhance, equalise
 from ganseg_dist.data.foreground import Mask, foreground_mask
-from ganseg_dist.data.formats import Volume
-from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.grid import Grid, Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.scan import Scan

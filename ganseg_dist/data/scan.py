@@ -11,9 +11,9 @@ import numpy as np
 
 from ganseg_dist.data.cohort import COLOURS, Case, Source
 from ganseg_dist.data.colours import image_plane
-from ganseg_dist.data.formats import Volume, is_nifti
-from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient, shape_of
+from ganseg_dist.data.grid import Flaw, Grid, Volume, distinct_notes, grid_flaw, reference_grid, reorient, shape_of
 from ganseg_dist.data.labels import Labels
+from ganseg_dist.data.listing import is_nifti
 from ganseg_dist.data.mask_values import mask_plane, translate_labels, whole_numbers
 from ganseg_dist.data.nifti import load_nifti
 from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_picture

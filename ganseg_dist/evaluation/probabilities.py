@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import save_new, whole_folder, write_json
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.digests import Damaged, damage_as, read_sealed, sealed, verify_file
 from ganseg_dist.errors import RunError

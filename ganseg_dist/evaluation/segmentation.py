@@ -14,7 +14,7 @@ from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.cohort import COLOURS, Case
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.data.preprocess import native_foreground

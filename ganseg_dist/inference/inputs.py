@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import shows_colour
-from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_image, is_nifti, without_suffix
-from ganseg_dist.data.listing import check_file, data_files
+from ganseg_dist.data.listing import PICTURE_SUFFIXES, check_file, data_files, is_image, is_nifti, without_suffix
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import load_picture
 from ganseg_dist.data.readers import read_cohort, recognised

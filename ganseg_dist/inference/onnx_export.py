@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.data.formats import quiet
+from ganseg_dist.data.listing import quiet
 from ganseg_dist.errors import MissingDependency, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.systems.base import Segments

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import LESION_IN_PICTURES
+from ganseg_dist.data.listing import is_nifti
 from ganseg_dist.data.nifti import image_like
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.errors import DataError

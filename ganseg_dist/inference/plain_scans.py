@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.listing import data_files, data_folders
+from ganseg_dist.data.listing import data_files, data_folders, is_nifti
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE
 from ganseg_dist.data.readers.shared.base import by_stem, canonical_modality, is_mask_folder, is_mask_name, one_of

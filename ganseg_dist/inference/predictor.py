@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.data.formats import Volume
-from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.grid import Grid, Volume
 from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
 from ganseg_dist.data.scan import Scan

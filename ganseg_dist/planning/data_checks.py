@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort, Split
-from ganseg_dist.data.formats import is_nifti
+from ganseg_dist.data.listing import is_nifti
 from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.trainer import StageData

@@ -8,7 +8,7 @@ import numpy as np
 
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import COLOURS
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes

@@ -13,8 +13,7 @@ from scipy import ndimage
 from scipy.interpolate import BSpline
 from scipy.spatial.transform import Rotation
 
-from ganseg_dist.data.formats import Volume
-from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.grid import Grid, Volume
 from ganseg_dist.errors import MissingDependency
 
 CENTRE_MM = (0.0, -17.0, 5.0)

@@ -12,8 +12,7 @@ from scipy.special import expit
 from scipy.stats import qmc
 
 from ganseg_dist.data.cohort import MODALITIES
-from ganseg_dist.data.formats import Volume
-from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.grid import Grid, Volume
 from ganseg_dist.data.phantom.anatomy import Brain, smooth_noise
 from ganseg_dist.data.phantom.tumour import Tumour
 

@@ -11,8 +11,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from scipy.special import expit
 
-from ganseg_dist.data.formats import Volume
-from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.grid import Grid, Volume
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.phantom.anatomy import Brain, Points, grid_points, smooth_noise
 

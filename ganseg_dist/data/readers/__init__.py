@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.formats import is_image
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
-from ganseg_dist.data.listing import check_file, data_files, data_folders, files_below
+from ganseg_dist.data.listing import check_file, data_files, data_folders, files_below, is_image
 from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.files import open_regular

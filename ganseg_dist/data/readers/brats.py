@@ -9,9 +9,8 @@ from itertools import chain
 from pathlib import Path
 
 from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import is_nifti, without_suffix
 from ganseg_dist.data.labels import BINARY, BRATS, BRATS_2023, BRATS_2024_GLI, UNSTATED, LabelScheme
-from ganseg_dist.data.listing import data_files, data_folders
+from ganseg_dist.data.listing import data_files, data_folders, is_nifti, without_suffix
 from ganseg_dist.data.readers.shared.base import Reader, canonical_modality, one_of, reading_csv, same_image
 from ganseg_dist.errors import DataError
 

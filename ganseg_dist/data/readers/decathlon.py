@@ -8,9 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import is_image, is_nifti, is_picture, without_suffix
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
-from ganseg_dist.data.listing import composed, data_files, found_path, is_data_name
+from ganseg_dist.data.listing import (
+    composed,
+    data_files,
+    found_path,
+    is_data_name,
+    is_image,
+    is_nifti,
+    is_picture,
+    without_suffix,
+)
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.readers.shared.base import Reader, by_stem
 from ganseg_dist.data.readers.shared.dataset_json import NAME, Description

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
-from ganseg_dist.data.listing import composed, data_files, file_called, found_path, is_data_name
+from ganseg_dist.data.listing import composed, data_files, file_called, found_path, is_data_name, is_nifti
 from ganseg_dist.data.readers.shared.base import (
     Reader,
     by_stem,

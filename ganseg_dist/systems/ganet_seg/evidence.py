@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.records import Record
 from ganseg_dist.systems.ganet_seg.feedback_evidence import FeedbackEvidence, feedback_evidence

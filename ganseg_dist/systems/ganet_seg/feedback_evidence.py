@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from torch import Tensor
 
 from ganseg_dist.data.batch import BACKGROUND
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.metrics.masks import Mask
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values

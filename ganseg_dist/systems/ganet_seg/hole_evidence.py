@@ -10,7 +10,7 @@ from skimage.restoration import inpaint_biharmonic
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from ganseg_dist.data.batch import BACKGROUND
-from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Volume
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values
 from ganseg_dist.metrics.synthesis import ssim
 from ganseg_dist.sampling import evenly_spaced

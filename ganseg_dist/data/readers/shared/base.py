@@ -15,9 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.formats import is_nifti, without_suffix
 from ganseg_dist.data.labels import LabelScheme
-from ganseg_dist.data.listing import check_file, composed
+from ganseg_dist.data.listing import check_file, composed, is_nifti, without_suffix
 from ganseg_dist.data.nifti import same_volumes
 from ganseg_dist.data.picture import load_picture
 from ganseg_dist.errors import DataError

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.data.cohort import COLOURS
-from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from ganseg_dist.data.labels import BACKGROUND_LABEL, REGION_LABELS, LabelScheme
-from ganseg_dist.data.listing import file_called, read_json
+from ganseg_dist.data.listing import NIFTI_SUFFIXES, PICTURE_SUFFIXES, file_called, read_json
 from ganseg_dist.data.readers.shared.base import canonical_modality
 from ganseg_dist.errors import DataError
 

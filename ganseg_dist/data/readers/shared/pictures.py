@@ -11,8 +11,7 @@ from typing import Any
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import shows_colour
-from ganseg_dist.data.formats import is_picture
-from ganseg_dist.data.listing import composed, data_files, file_called
+from ganseg_dist.data.listing import composed, data_files, file_called, is_picture
 from ganseg_dist.data.readers.shared.base import by_stem, reading_csv
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import confined
