@@ -174,13 +174,11 @@ def test_phantom_tumours_are_not_found_by_flair_threshold(phantom_folder):
 def test_acquire_varies_more_between_sites_than_within(atlas):
     grid = anatomy.phantom_grid(5.0)
     points = anatomy.sample_deformation(np.random.default_rng(0), grid)
-    brain = anatomy.sample_brain(atlas, points, 5.0)
+    brain = anatomy.sample_brain(atlas, points, grid)
 
     def scan(site: int, seed: int) -> np.ndarray:
         """Each modality's intensities in the brain, standardised: what is left when gain is taken away."""
-        images = scanner.acquire(
-            np.random.default_rng(seed), scanner.sample_site(0, site), brain, no_tumour(grid), grid, 5.0
-        )
+        images = scanner.acquire(np.random.default_rng(seed), scanner.sample_site(0, site), brain, no_tumour(grid))
         inside = np.stack([images[name][brain.inside] for name in MODALITIES]).astype(float)
         standard = (inside - inside.mean(1, keepdims=True)) / inside.std(1, keepdims=True)
         return np.percentile(standard, np.arange(5, 100, 5), axis=1)

@@ -48,6 +48,7 @@ class Atlas:
 class Brain:
     """One phantom's anatomy on its grid; every map is (X, Y, Z)."""
 
+    grid: Grid
     inside: npt.NDArray[np.bool_]
     grey: Volume
     white: Volume
@@ -69,14 +70,14 @@ def phantom_grid(spacing_mm: float) -> Grid:
 
 def grid_points(grid: Grid) -> Points:
     """World coordinates of every voxel centre."""
-    origin, spacing = _origin_and_spacing(grid)
+    origin, spacing = origin_and_spacing(grid)
     axes = [origin[axis] + spacing * np.arange(grid.shape[axis]) for axis in range(3)]
     return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, grid: Grid, scale_mm: float) -> Volume:
     """A Gaussian field of mean 0, deviation 1 and features of about `scale_mm`: a cubic B-spline of noise."""
-    origin, spacing = _origin_and_spacing(grid)
+    origin, spacing = origin_and_spacing(grid)
     counts = [int(np.ceil(extent / scale_mm)) + 3 for extent in FIELD_OF_VIEW_MM]
     field = rng.standard_normal(counts)
     for axis in range(3):
@@ -116,16 +117,16 @@ def sample_deformation(rng: np.random.Generator, grid: Grid) -> Points:
     return np.asarray(turned + BEND_MM * bend, dtype=np.float32)
 
 
-def sample_brain(atlas: Atlas, points: Points, spacing_mm: float) -> Brain:
-    """The anatomy at `points` of the atlas."""
+def sample_brain(atlas: Atlas, points: Points, grid: Grid) -> Brain:
+    """The anatomy at `points` of the atlas, one for each voxel of the grid."""
     inside = _sample(atlas.inside, atlas, points) > 0.75
     t1, grey, white = (_sample(m, atlas, points) * inside for m in (atlas.t1, atlas.grey, atlas.white))
     fluid = np.clip(1 - grey - white, 0, 1)
     texture = (t1 - _explained_t1(t1, (grey, white, fluid), inside)) * inside
     grey, white, fluid = (np.clip(fraction, 0, 1) ** TISSUE_CONTRAST for fraction in (grey, white, fluid))
     total = grey + white + fluid
-    depth_mm = ndimage.distance_transform_edt(inside) * spacing_mm
-    return Brain(inside, grey / total, white / total, fluid / total, texture, np.asarray(depth_mm, dtype=np.float32))
+    depth_mm = np.asarray(ndimage.distance_transform_edt(inside) * origin_and_spacing(grid)[1], dtype=np.float32)
+    return Brain(grid, inside, grey / total, white / total, fluid / total, texture, depth_mm)
 
 
 def _explained_t1(t1: Volume, fractions: tuple[Volume, ...], inside: npt.NDArray[np.bool_]) -> Volume:
@@ -140,7 +141,7 @@ def _sample(volume: Volume, atlas: Atlas, points: Points) -> Volume:
     return np.asarray(ndimage.map_coordinates(volume, voxels, order=1), dtype=np.float32)
 
 
-def _origin_and_spacing(grid: Grid) -> tuple[npt.NDArray[np.float64], float]:
-    if grid.affine is None:
-        raise ValueError("a phantom's grid lies in the world: it needs an affine")
+def origin_and_spacing(grid: Grid) -> tuple[npt.NDArray[np.float64], float]:
+    """World coordinates of a phantom's first voxel, and the voxel size, in mm."""
+    assert grid.affine is not None
     return grid.affine[:3, 3], float(grid.affine[0, 0])

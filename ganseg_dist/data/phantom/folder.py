@@ -95,13 +95,13 @@ def make_subject(subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> t
     shape_rng, lesion_rng, growth_rng, scan_rng = np.random.default_rng(subject.key).spawn(4)
     grid = anatomy.phantom_grid(spacing_mm)
     points = anatomy.sample_deformation(shape_rng, grid)
-    brain = anatomy.sample_brain(atlas, points, spacing_mm)
+    brain = anatomy.sample_brain(atlas, points, grid)
     lesions = tumour.no_tumour(grid)
     if subject.grade != "NA":
-        sampled = tumour.sample_lesions(lesion_rng, brain, grid)
-        brain = anatomy.sample_brain(atlas, tumour.push_aside(points, sampled, brain, grid), spacing_mm)
-        lesions = tumour.grow_tumour(growth_rng, sampled, brain, grid, enhances=subject.grade == "HGG")
-    images = scanner.acquire(scan_rng, subject.site, brain, lesions, grid, spacing_mm)
+        sampled = tumour.sample_lesions(lesion_rng, brain)
+        brain = anatomy.sample_brain(atlas, tumour.push_aside(points, sampled, brain), grid)
+        lesions = tumour.grow_tumour(growth_rng, sampled, brain, enhances=subject.grade == "HGG")
+    images = scanner.acquire(scan_rng, subject.site, brain, lesions)
     return images, lesions.labels, grid
 
 

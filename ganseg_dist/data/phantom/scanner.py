@@ -13,7 +13,7 @@ from scipy.stats import qmc
 
 from ganseg_dist.data.cohort import MODALITIES
 from ganseg_dist.data.grid import Grid, Volume
-from ganseg_dist.data.phantom.anatomy import Brain, smooth_noise
+from ganseg_dist.data.phantom.anatomy import Brain, origin_and_spacing, smooth_noise
 from ganseg_dist.data.phantom.tumour import Tumour
 
 CONTRASTS: Mapping[str, Mapping[str, float]] = {
@@ -72,11 +72,10 @@ def sample_site(seed: int, index: int) -> Site:
     )
 
 
-def acquire(
-    rng: np.random.Generator, site: Site, brain: Brain, tumour: Tumour, grid: Grid, spacing_mm: float
-) -> dict[str, npt.NDArray[np.int16]]:
+def acquire(rng: np.random.Generator, site: Site, brain: Brain, tumour: Tumour) -> dict[str, npt.NDArray[np.int16]]:
     """The four modalities as stored, (X, Y, Z) int16: 0 outside the brain, at least 1 inside."""
-    tissues = _tissue_shares(rng, brain, tumour, grid, site.lesion_contrast)
+    grid = brain.grid
+    tissues = _tissue_shares(rng, brain, tumour, site.lesion_contrast)
     grain = 0.02 * smooth_noise(rng, grid, 4) + 0.03 * smooth_noise(rng, grid, 30)
     images = {}
     for modality in MODALITIES:
@@ -84,19 +83,17 @@ def acquire(
         signal = sum((table[name] * share for name, share in tissues.items()), np.zeros(grid.shape, np.float32))
         healthy = tissues["grey"] + tissues["white"]
         signal = signal * (1 + grain) + TEXTURE[modality] * brain.texture * healthy
-        scanned = _scan(rng, site, np.clip(signal, 0, None), grid, spacing_mm)
+        scanned = _scan(rng, site, np.clip(signal, 0, None), grid)
         gain = site.gain[modality] * np.exp(rng.normal(0, 0.1))
         stored = np.clip(np.rint(gain * scanned), 1, np.iinfo(np.int16).max)
         images[modality] = np.where(brain.inside, stored, 0).astype(np.int16)
     return images
 
 
-def _tissue_shares(
-    rng: np.random.Generator, brain: Brain, tumour: Tumour, grid: Grid, lesion_contrast: float
-) -> dict[str, Volume]:
+def _tissue_shares(rng: np.random.Generator, brain: Brain, tumour: Tumour, lesion_contrast: float) -> dict[str, Volume]:
     """Share of each tissue in a voxel's signal, summing to 1; tumours are weighted by their contrast."""
-    gliosis = _gliosis(rng, brain, grid)
-    vessel = _vessels(rng, brain, grid)
+    gliosis = _gliosis(rng, brain)
+    vessel = _vessels(rng, brain)
     shares = {
         "fluid": brain.fluid,
         "grey": brain.grey,
@@ -104,7 +101,7 @@ def _tissue_shares(
         "gliosis": brain.white * gliosis,
     }
     shares = {name: share * (1 - vessel) for name, share in shares.items()} | {"vessel": vessel}
-    patchy = np.clip(1 + 0.25 * smooth_noise(rng, grid, 8), 0, 1.3)
+    patchy = np.clip(1 + 0.25 * smooth_noise(rng, brain.grid, 8), 0, 1.3)
     strength = {
         "necrosis": np.float32(1),
         "solid": lesion_contrast * rng.uniform(0.6, 1) * patchy,
@@ -116,28 +113,27 @@ def _tissue_shares(
     return {name: share * healthy_share for name, share in shares.items()} | lesions
 
 
-def _gliosis(rng: np.random.Generator, brain: Brain, grid: Grid) -> Volume:
+def _gliosis(rng: np.random.Generator, brain: Brain) -> Volume:
     """Share of white matter that is bright on FLAIR in healthy ageing: caps at the ventricles, scattered spots."""
-    assert grid.affine is not None
+    grid = brain.grid
     ventricles = brain.fluid * (brain.depth_mm > 25)
-    near_ventricles = ndimage.gaussian_filter(ventricles, 4.0 / grid.affine[0, 0])
+    near_ventricles = ndimage.gaussian_filter(ventricles, 4.0 / origin_and_spacing(grid)[1])
     age = rng.random()
     caps = np.clip((0.5 + 2.0 * age) * near_ventricles * (1 + 0.5 * smooth_noise(rng, grid, 12)), 0, 1)
     spots = expit((smooth_noise(rng, grid, 7) - (2.9 - 1.2 * age)) / 0.15) * (brain.depth_mm > 8)
     return np.asarray(np.maximum(caps, spots), dtype=np.float32)
 
 
-def _vessels(rng: np.random.Generator, brain: Brain, grid: Grid) -> Volume:
+def _vessels(rng: np.random.Generator, brain: Brain) -> Volume:
     """Tubes where two smooth fields vanish together, in fluid and at the cortex: bright after contrast."""
-    first, second = smooth_noise(rng, grid, 16), smooth_noise(rng, grid, 16)
+    first, second = (smooth_noise(rng, brain.grid, 16) for _ in range(2))
     tubes = np.exp(-(first**2 + second**2) / (2 * 0.12**2))
     return np.asarray(tubes * np.clip(brain.fluid + 0.3 * brain.grey, 0, 1), dtype=np.float32)
 
 
-def _scan(
-    rng: np.random.Generator, site: Site, signal: Volume, grid: Grid, spacing_mm: float
-) -> npt.NDArray[np.float64]:
+def _scan(rng: np.random.Generator, site: Site, signal: Volume, grid: Grid) -> npt.NDArray[np.float64]:
     """Thick slices, display curve, coil shading and Rician noise."""
+    spacing_mm = origin_and_spacing(grid)[1]
     # Standard deviation of a box of slice_mm, minus that of the voxel's own box (in variance).
     blur_mm = np.sqrt(max(0.0, site.slice_mm**2 - spacing_mm**2) / 12)
     blurred = ndimage.gaussian_filter1d(signal, blur_mm / spacing_mm, axis=2) if blur_mm > 0 else signal

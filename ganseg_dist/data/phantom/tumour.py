@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from ganseg_dist.data.grid import Grid, Volume
 from ganseg_dist.data.labels import Labels
-from ganseg_dist.data.phantom.anatomy import Brain, Points, grid_points, smooth_noise
+from ganseg_dist.data.phantom.anatomy import Brain, Points, grid_points, origin_and_spacing, smooth_noise
 
 NECROTIC, OEDEMA, ENHANCING = 1, 2, 4
 """Label values of BraTS 2018-2021; the necrotic label also holds a core that does not enhance."""
@@ -55,7 +55,7 @@ class Tumour:
     than the labels. The rest of the signal is the brain's; a healthy phantom has no entries."""
 
 
-def sample_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[Lesion, ...]:
+def sample_lesions(rng: np.random.Generator, brain: Brain) -> tuple[Lesion, ...]:
     """Sample one lesion, sometimes a smaller second, with centres in grey or white matter below the surface."""
     count = 1 + int(rng.random() < SECOND_LESION_CHANCE)
     lesions = []
@@ -66,7 +66,7 @@ def sample_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[
         turn = Rotation.from_rotvec(rng.normal(0, 1, 3)).as_matrix()
         lesions.append(
             Lesion(
-                centre_mm=_sample_centre(rng, brain, grid, radius),
+                centre_mm=_sample_centre(rng, brain, radius),
                 to_ball=np.diag(axes) @ turn,
                 radius_mm=radius,
                 oedema_mm=shrink * rng.uniform(*OEDEMA_WIDTH_MM),
@@ -76,10 +76,10 @@ def sample_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[
     return tuple(lesions)
 
 
-def push_aside(points: Points, lesions: tuple[Lesion, ...], brain: Brain, grid: Grid) -> Points:
+def push_aside(points: Points, lesions: tuple[Lesion, ...], brain: Brain) -> Points:
     """Mass effect: atlas points move towards each centre, so that tissue bulges; those at the skull stay."""
     mobility = np.clip(brain.depth_mm / 20, 0, 1)
-    world = grid_points(grid)
+    world = grid_points(brain.grid)
     pushed = points
     for lesion in lesions:
         offset = world - lesion.centre_mm.astype(np.float32)[:, None, None, None]
@@ -94,15 +94,13 @@ def no_tumour(grid: Grid) -> Tumour:
     return Tumour(np.zeros(grid.shape, np.uint8), {})
 
 
-def grow_tumour(
-    rng: np.random.Generator, lesions: tuple[Lesion, ...], brain: Brain, grid: Grid, *, enhances: bool
-) -> Tumour:
+def grow_tumour(rng: np.random.Generator, lesions: tuple[Lesion, ...], brain: Brain, *, enhances: bool) -> Tumour:
     """Grow the lesions in the brain.
 
     A tumour that enhances has an unbroken rim around a necrotic core. One that does not is a solid core,
     labelled 1 as BraTS labels it, in half the patients with specks of enhancement.
     """
-    fronts = [_fronts(rng, lesion, brain, grid) for lesion in lesions]
+    fronts = [_fronts(rng, lesion, brain) for lesion in lesions]
     core_mm, necrosis_mm, oedema_mm = (np.minimum.reduce(front) for front in zip(*fronts, strict=True))
     core = (core_mm < 0) & brain.inside
     in_core = expit(-core_mm / EDGE_MM)
@@ -113,7 +111,7 @@ def grow_tumour(
         inside = {"necrosis": in_core - in_enhancing, "enhancing": in_enhancing}
     else:
         patchy = rng.random() < LOW_GRADE_PATCHY_CHANCE
-        specks = (smooth_noise(rng, grid, 5) > 1.4) & patchy
+        specks = (smooth_noise(rng, brain.grid, 5) > 1.4) & patchy
         inner = core & ~specks
         inside = {"solid": in_core * ~specks, "enhancing": in_core * specks}
     swollen = (oedema_mm < 0) & (brain.fluid < 0.5) & brain.inside
@@ -122,8 +120,9 @@ def grow_tumour(
     return Tumour(labels, {name: share.astype(np.float32) for name, share in (inside | {"oedema": around}).items()})
 
 
-def _fronts(rng: np.random.Generator, lesion: Lesion, brain: Brain, grid: Grid) -> tuple[Volume, Volume, Volume]:
+def _fronts(rng: np.random.Generator, lesion: Lesion, brain: Brain) -> tuple[Volume, Volume, Volume]:
     """About how far, in mm, each voxel lies outside the core, the necrosis and the oedema; negative inside."""
+    grid = brain.grid
     offset = grid_points(grid) - lesion.centre_mm.astype(np.float32)[:, None, None, None]
     from_centre = np.linalg.norm(np.tensordot(lesion.to_ball.astype(np.float32), offset, axes=1), axis=0)
     outline = 1 + 0.22 * smooth_noise(rng, grid, 14) + 0.10 * smooth_noise(rng, grid, 6)
@@ -135,12 +134,12 @@ def _fronts(rng: np.random.Generator, lesion: Lesion, brain: Brain, grid: Grid) 
     return core_mm, core_mm + rim_mm, core_mm - width_mm
 
 
-def _sample_centre(rng: np.random.Generator, brain: Brain, grid: Grid, radius_mm: float) -> npt.NDArray[np.float64]:
+def _sample_centre(rng: np.random.Generator, brain: Brain, radius_mm: float) -> npt.NDArray[np.float64]:
     """A point in tissue, deep enough that most of the core fits below the surface."""
-    assert grid.affine is not None
-    extent = np.array(grid.shape)
+    extent = np.array(brain.grid.shape)
+    origin, spacing = origin_and_spacing(brain.grid)
     while True:
         voxel = rng.random(3) * extent
         index = tuple(voxel.astype(int))
         if brain.depth_mm[index] > 0.7 * radius_mm and brain.fluid[index] < 0.3:
-            return np.asarray(grid.affine[:3, :3] @ (voxel - 0.5) + grid.affine[:3, 3])
+            return np.asarray(origin + spacing * (voxel - 0.5))
