@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ganseg_dist.errors import DataError
+from ganseg_dist.metrics.image_sets import confusion_counts
 
 Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -94,10 +95,8 @@ def youden_optimal_threshold(scores: Scores, abnormal: Flags) -> float | None:
 
 
 def _row(flagged: Flags, abnormal: Flags, threshold: float) -> ThresholdRow:
-    tp, fn, fp, tn = (
-        int(np.count_nonzero(cell))
-        for cell in (flagged & abnormal, ~flagged & abnormal, flagged & ~abnormal, ~flagged & ~abnormal)
-    )
+    together = np.zeros(len(abnormal), np.intp)  # as if of one patient
+    (tn, fp), (fn, tp) = confusion_counts(abnormal, flagged, together, 1, 2)[0].tolist()
     sensitivity = tp / (tp + fn) if tp + fn else None
     specificity = tn / (tn + fp) if tn + fp else None
     return ThresholdRow(

@@ -182,14 +182,7 @@ def _channels_of(image: Path, channels: Mapping[int, str]) -> dict[str, Source]:
 
 
 def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: LabelScheme) -> Case:
-    return Case(
-        id=case,
-        patient=case,
-        site=UNKNOWN_SITE,
-        images=images,
-        mask=None if mask is None else Source((mask,)),
-        scheme=scheme,
-    )
+    return Case(case, case, UNKNOWN_SITE, images, mask=None if mask is None else Source((mask,)), scheme=scheme)
 
 
 READER = DecathlonReader()
