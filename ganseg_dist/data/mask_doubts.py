@@ -31,12 +31,10 @@ NEARLY_ALL = 0.999
 
 
 def mask_doubt(mask: Mask, foreground: Mask | None, *, is_picture: bool) -> Flaw | None:
-    """What is implausible about the place of a mask that is not empty; None where nothing is.
+    """What is implausible about the place of a mask (X, Y, Z) that is not empty; None where nothing is.
 
-    Args:
-        mask: (X, Y, Z).
-        foreground: (X, Y, Z), the image without its background; None where that is everything, or unknown.
-        is_picture: whether the image may show something other than a head.
+    `foreground`, (X, Y, Z), is the image without its background; None where that is everything, or unknown. A picture
+    may show something other than a head.
     """
     share = float(mask.mean())
     where = "picture" if is_picture else "volume"

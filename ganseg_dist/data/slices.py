@@ -45,20 +45,16 @@ class SliceSet:
         without such a class is labelled by its mask.
         """
         cases = tuple(PreparedCase.open(folder) for folder in folders)
-        usable = [np.flatnonzero(case.usable) for case in cases]
+        usable = [(index, case, np.flatnonzero(case.usable)) for index, case in enumerate(cases)]
         empty = np.zeros(0, np.int64)
         return cls(
             cases,
             tuple(modalities),
             tuple(regions),
-            np.concatenate([empty, *(np.full(len(slices), index) for index, slices in enumerate(usable))]),
-            np.concatenate([empty, *usable]),
-            np.concatenate(
-                [empty.astype(bool), *(case.has_lesion[slices] for case, slices in zip(cases, usable, strict=True))]
-            ),
-            np.concatenate(
-                [empty, *(_labels(case, tuple(classes))[slices] for case, slices in zip(cases, usable, strict=True))]
-            ),
+            np.concatenate([empty, *(np.full(len(slices), index) for index, _, slices in usable)]),
+            np.concatenate([empty, *(slices for _, _, slices in usable)]),
+            np.concatenate([empty.astype(bool), *(case.has_lesion[slices] for _, case, slices in usable)]),
+            np.concatenate([empty, *(_labels(case, tuple(classes))[slices] for _, case, slices in usable)]),
         )
 
     def __len__(self) -> int:

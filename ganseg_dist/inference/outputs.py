@@ -85,10 +85,8 @@ def _write_pictures(
     if len(set(stems)) < len(stems):  # such as 1.png beside 1.tif
         stems = [file.name for file in source]
     for index, stem in enumerate(stems):
-        plane = volume[..., index]
-        picture = _as_picture(name, plane)
         path = folder / f"{stem}_{name}.png"
-        write_file(path, picture.save)
+        write_file(path, _as_picture(name, volume[..., index]).save)
         written.append(path)
     return written
 
