@@ -82,11 +82,6 @@ def resolve_scheme(labels: str) -> LabelScheme:
     return SCHEMES[labels]
 
 
-def recognised(root: Path) -> Reader | None:
-    """The first reader that recognises these files; None where none does."""
-    return next((candidate for candidate in READERS if candidate.recognises(root)), None)
-
-
 def find_reader(layout: str) -> Reader | None:
     """The reader of this name; None for a cohort in no layout."""
     return next((reader for reader in READERS if reader.name == layout), None)
