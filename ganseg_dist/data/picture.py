@@ -192,6 +192,5 @@ def _suits_pillow(page: tifffile.TiffPage) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence tifffile's log of errors that it also raises, and Pillow's warnings about tags that are not used here."""
-    with quiet("tifffile"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet("tifffile"), warnings.catch_warnings(action="ignore"):
         yield

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES, UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.colours import shows_colour
 from ganseg_dist.data.listing import PICTURE_SUFFIXES, check_file, data_files, is_image, is_nifti, without_suffix
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import load_picture
@@ -16,7 +15,7 @@ from ganseg_dist.data.readers import READERS, read_cohort
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE, cases_in
 from ganseg_dist.data.readers.shared.base import is_mask_name
 from ganseg_dist.data.readers.shared.dataset_json import NAME, Description
-from ganseg_dist.data.readers.shared.pictures import distinct_pictures, sources, without_mask
+from ganseg_dist.data.readers.shared.pictures import colour_of_readable, distinct_pictures, sources, without_mask
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.plain_scans import named_modality, plain_scans
 
@@ -112,7 +111,8 @@ def colour_mismatch_message(cases: Sequence[Case], modalities: tuple[str, ...]) 
         return None
     in_colour = GREY not in modalities
     first = [case.images[modalities[0]] for case in cases if modalities[0] in case.images]
-    mismatched = [file for source in first for file in source.files if _differs(file, in_colour)]
+    pictures = [file for source in first for file in source.files if not is_nifti(file)]
+    mismatched = [file for file in pictures if colour_of_readable(file) is (not in_colour)]
     if not mismatched:
         return None
     count = len(mismatched)
@@ -147,13 +147,6 @@ def _pictures_of_channels(folder: Path, in_file: tuple[str, ...]) -> list[Path]:
     """The pictures of a folder whose colours are a model's modalities, as in `kaggle_3m`; none where they are not."""
     pictures = _plain_pictures(folder) if len(in_file) > 1 else []
     return pictures if pictures and _picture_channels(pictures[0]) == len(in_file) else []
-
-
-def _differs(file: Path, in_colour: bool) -> bool:
-    try:
-        return not is_nifti(file) and shows_colour(file) != in_colour
-    except DataError:
-        return False
 
 
 def _picture(file: Path, modalities: tuple[str, ...]) -> Case:

@@ -60,7 +60,7 @@ def in_colour(files: Sequence[Path]) -> bool:
     green and blue; in a grey cohort a coloured picture's luminance is read. Preflight names such pictures.
     """
     sample = [files[index] for index in evenly_spaced(len(files), SAMPLED_PICTURES)]
-    votes = [vote for file in sample if (vote := _shows_colour(file)) is not None]
+    votes = [vote for file in sample if (vote := colour_of_readable(file)) is not None]
     return 2 * sum(votes) > len(votes)
 
 
@@ -124,7 +124,8 @@ def _listed(file: Path) -> Mapping[str, Patient]:
     return listed
 
 
-def _shows_colour(file: Path) -> bool | None:
+def colour_of_readable(file: Path) -> bool | None:
+    """Whether a picture is coloured; None where it cannot be read."""
     try:
         return shows_colour(file)
     except DataError:
