@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from clients.egress import EgressManifest
 from clients.node import SiteNode
 from ganseg_dist.errors import ConfigError, GansegError
+from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
-from ganseg_dist.federation.manifest import Content
 from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, RoundInstruction, describe_error, kind_of
 from ganseg_dist.runs import named_run
 

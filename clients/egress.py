@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ganseg_dist.atomic import write_error
 from ganseg_dist.errors import GansegError, RunError
-from ganseg_dist.federation import manifest
+from ganseg_dist.federation import egress_manifest
 
 LONGEST_WAIT_SECONDS = 60.0
 """That a process waits for another one that is writing a line, which takes milliseconds."""
@@ -20,7 +20,7 @@ OWNERS_ONLY = 0o600
 
 
 class EgressManifest:
-    """The file that `ganseg audit` verifies; `ganseg_dist.federation.manifest` describes its format.
+    """The file that `ganseg audit` verifies; `ganseg_dist.federation.egress_manifest` describes its format.
 
     It holds the kind of each message and the digests of its tensors: no values of tensors, no path, no patient.
     Any number of processes may write to one file.
@@ -35,7 +35,7 @@ class EgressManifest:
         with self._locked():
             pass
 
-    def record(self, content: manifest.Content) -> manifest.Entry:
+    def record(self, content: egress_manifest.Content) -> egress_manifest.Entry:
         """Write a message's line; send the message after this has returned, and not when it raises.
 
         A kill in between leaves a line whose message was not sent, never a message without its line.
@@ -43,9 +43,11 @@ class EgressManifest:
         Raises RunError when the last line is not as it was written, GansegError when the disk cannot be written.
         """
         with self._locked() as (descriptor, last):
-            entry = manifest.seal(content, manifest.digest(last.removesuffix(b"\n")) if last else manifest.START)
+            entry = egress_manifest.seal(
+                content, egress_manifest.digest(last.removesuffix(b"\n")) if last else egress_manifest.START
+            )
             ending = b"\n" if last and not last.endswith(b"\n") else b""
-            _append(descriptor, ending + manifest.to_line(entry) + b"\n")
+            _append(descriptor, ending + egress_manifest.to_line(entry) + b"\n")
         return entry
 
     @contextmanager
@@ -71,19 +73,19 @@ class EgressManifest:
     def _last_line(self, descriptor: int) -> bytes:
         """The last line as it stands, verified; empty for an empty file."""
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            start, last = manifest.last_line(file)
-            while last and manifest.is_unfinished(last):
+            start, last = egress_manifest.last_line(file)
+            while last and egress_manifest.is_unfinished(last):
                 self._set_aside(last)
                 os.ftruncate(descriptor, start)
                 os.fsync(descriptor)
-                start, last = manifest.last_line(file)
+                start, last = egress_manifest.last_line(file)
         if last:
             self._verify(last.removesuffix(b"\n"))
         return last
 
     def _verify(self, last: bytes) -> None:
         try:
-            intact = manifest.is_intact(manifest.read(last), last)
+            intact = egress_manifest.is_intact(egress_manifest.read(last), last)
         except ValueError:
             intact = False
         if not intact:

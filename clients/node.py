@@ -30,7 +30,7 @@ from ganseg_dist.data.store import PreparedCase, case_damage
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError
-from ganseg_dist.federation import manifest
+from ganseg_dist.federation import egress_manifest
 from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
@@ -216,7 +216,7 @@ class SiteNode:
     def _started(self, run: str) -> datetime.datetime:
         """When the first message of this run left the site; now, if the manifest holds none or cannot be read."""
         with suppress(OSError, ValueError), open_regular(self.manifest) as lines:
-            for entry in map(manifest.read, lines):
+            for entry in map(egress_manifest.read, lines):
                 if entry.run == run:
                     return datetime.datetime.fromisoformat(entry.time)
         return datetime.datetime.now(datetime.UTC)

@@ -28,10 +28,10 @@ from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.plots.images import MARGIN_INCHES, REGION_COLOURS
 from ganseg_dist.report.overlay import write_overlay
 from ganseg_dist.report.page import render
-from ganseg_dist.report.records import Records
+from ganseg_dist.report.reading import Records
 from ganseg_dist.runs import Run
-from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.generate import GeneratedSlices
+from ganseg_dist.synthesis.memorisation import audit
 from ganseg_dist.synthesis.neighbours import neighbour_figure
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.overlay import CAPTION_HEIGHT, TITLE_HEIGHT, examples_png

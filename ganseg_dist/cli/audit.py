@@ -16,7 +16,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
-    from ganseg_dist.federation.manifest import Entry, Verdict
+    from ganseg_dist.federation.egress_manifest import Entry, Verdict
 
 HASH = re.compile("[0-9a-f]{64}")
 
@@ -91,7 +91,7 @@ def audit(
 
 def _verify_manifest(file: Path, summary: Summary, head: str | None) -> Verdict:
     """Verify the file, adding entries to summary. Raises ConfigError for no manifest, or a --head that is no hash."""
-    from ganseg_dist.federation.manifest import Fault, verify
+    from ganseg_dist.federation.egress_manifest import Fault, verify
     from ganseg_dist.files import open_regular
 
     if head is not None and not HASH.fullmatch(head):

@@ -43,7 +43,7 @@ def evaluate(
 
     Replaces RUN/evaluation/PART: cases.csv, summary.json, thresholds.csv and a gallery for ganseg report.
     """
-    from ganseg_dist.cli.classes import evaluate_classes
+    from ganseg_dist.cli.classification import evaluate_classes
     from ganseg_dist.cli.models import cases_of_part, check_no_leak, finished_run, stated_labels, warn_of_few
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.data.readers import read_cohort
@@ -149,7 +149,7 @@ def _controlled(run: Run) -> RunConfig:
 def _print(summary: Summary, section: Section | None) -> None:
     from ganseg_dist.evaluation.plausibility import KINDS
     from ganseg_dist.metrics.registry import find_score
-    from ganseg_dist.report.labels import direction, score_label
+    from ganseg_dist.report.score_text import direction, score_label
 
     unit = summary.distance_unit
     regions = sorted({name.split("/")[0] for name in summary.rows[0].scores}, key=["wt", "tc", "et"].index)

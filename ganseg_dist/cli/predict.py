@@ -62,7 +62,7 @@ def predict(
     With the name of a ganseg experiment folds as RUN, its folds predict together: the mean of their probabilities,
     at the mean of their thresholds.
     """
-    from ganseg_dist.cli.classes import predict_classes
+    from ganseg_dist.cli.classification import predict_classes
     from ganseg_dist.cli.models import each_scan, fetch_models, model_folders
     from ganseg_dist.display import display_convention
     from ganseg_dist.evaluation.plausibility import implausible

@@ -16,9 +16,9 @@ from ganseg_dist.cli import show
 from ganseg_dist.errors import ConfigError, GansegError, RunError
 from ganseg_dist.names import RunName, is_name
 from ganseg_dist.runs import name_of_trial, runs_root
-from ganseg_dist.storage.record import Record, Stamp, stamps
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
+from ganseg_dist.storage.working_copy import Record, Stamp, stamps
 
 logger = logging.getLogger(__name__)
 

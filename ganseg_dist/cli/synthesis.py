@@ -19,7 +19,6 @@ from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FrechetDistance, KernelDistance
 from ganseg_dist.runs import Run
-from ganseg_dist.synthesis.audit import Audit, Limits, audit
 from ganseg_dist.synthesis.encoder import Encoder, load_inception, own_encoder
 from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.generate import (
@@ -31,6 +30,7 @@ from ganseg_dist.synthesis.generate import (
     generate_from_masks,
 )
 from ganseg_dist.synthesis.judge import NO_JUDGE, Judge, check_judge, judged
+from ganseg_dist.synthesis.memorisation import Audit, Limits, audit
 from ganseg_dist.synthesis.neighbours import neighbour_figure
 from ganseg_dist.synthesis.references import (
     HeldOut,

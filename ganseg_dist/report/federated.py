@@ -26,7 +26,8 @@ from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, Histogram, histogram_chart, round_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report.labels import (
+from ganseg_dist.report.reading import Records, SimulatedSite
+from ganseg_dist.report.score_text import (
     better_in_words,
     between,
     byte_size,
@@ -37,7 +38,6 @@ from ganseg_dist.report.labels import (
     signed_number,
     verdict,
 )
-from ganseg_dist.report.records import Records, SimulatedSite
 from ganseg_dist.report.section import Chart, interval_bar
 from ganseg_dist.runs import RunRecord
 from ganseg_dist.systems import build_system

@@ -17,7 +17,7 @@ from ganseg_dist.display import Convention, View
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.plots.images import REGION_COLOURS, outline_figure
 from ganseg_dist.plots.save import save_png
-from ganseg_dist.report.labels import capitalised, modality_label
+from ganseg_dist.report.score_text import capitalised, modality_label
 
 WINDOW = (1.0, 99.8)
 """Percentiles of the foreground's intensities that are drawn black and white."""

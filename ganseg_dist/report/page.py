@@ -26,11 +26,11 @@ from ganseg_dist.plots.roc import roc_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_lines
-from ganseg_dist.report import labels, pictures
-from ganseg_dist.report.classes import class_view
+from ganseg_dist.report import pictures, score_text
+from ganseg_dist.report.classification import class_view
 from ganseg_dist.report.federated import federation_view
 from ganseg_dist.report.generated import sheet_tiles, shows_generated
-from ganseg_dist.report.records import PARTS, Evaluation, Records
+from ganseg_dist.report.reading import PARTS, Evaluation, Records
 from ganseg_dist.report.section import Chart, KeyFigure, PartResults, Section, interval_bar, section_of
 from ganseg_dist.report.training import stage_curves
 from ganseg_dist.runs import Run
@@ -65,7 +65,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     """The page's HTML."""
     environment = page_environment("report")
     environment.globals |= {
-        name: getattr(labels, name)
+        name: getattr(score_text, name)
         for name in (
             "score_label", "direction", "number", "between", "interval_text", "p_value", "duration", "joined",
         )
@@ -73,11 +73,11 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     environment.filters |= {
         "svg": Markup,
         "describe_difference": describe_difference,
-        "modality": labels.modality_label,
+        "modality": score_text.modality_label,
         "measured_on": measured_on,
     }
     regions = _regions(records)
-    region_label = partial(labels.region_label, modalities=records.modalities)
+    region_label = partial(score_text.region_label, modalities=records.modalities)
     environment.globals |= {
         "region_label": region_label,
         "subjects": partial(subjects, records),
@@ -90,7 +90,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         records=records,
         regions=regions,
         changed=(records.description.commit or "").endswith(CHANGED),
-        created=labels.moment(records.description.created),
+        created=score_text.moment(records.description.created),
         gan=records.config is None or records.config.system.synthesises,
         makes_images=shows_generated(records.config),
         generated=sheet_tiles(records.sheet, records.config) if records.sheet and records.config else [],
@@ -128,13 +128,13 @@ def evaluation_view(
     """What report.html.j2 shows of one part, with the section of the system if it has one."""
     summary, regions = evaluation.summary, evaluation.summary.regions
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
-    columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
-    label = partial(labels.region_label, regions=regions, modalities=records.modalities)
+    columns = tuple(score for score in score_text.MAIN_SCORES if score in scores)
+    label = partial(score_text.region_label, regions=regions, modalities=records.modalities)
     examples = tuple(pictures.distinct(evaluation.examples))
     gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
     results = PartResults(evaluation.file, summary, examples, records.modalities, gan_modalities, convention)
     measured = {score for case in evaluation.cases for score in case.scores}
-    case_columns = (f"{region}/{score}" for region in regions for score in labels.CASE_SCORES)
+    case_columns = (f"{region}/{score}" for region in regions for score in score_text.CASE_SCORES)
     return {
         "part": evaluation.part,
         "summary": summary,
@@ -186,7 +186,7 @@ def measured_on(summary: Summary, region: str) -> list[tuple[ArmScores, int]]:
 
 def describe_difference(paired: ArmDifference) -> str:
     """The verdict on a difference: `better`, `worse`, `no difference shown`, or TOO_FEW."""
-    return labels.verdict(paired, paired.score) or labels.TOO_FEW
+    return score_text.verdict(paired, paired.score) or score_text.TOO_FEW
 
 
 def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
@@ -277,7 +277,7 @@ def _key_figures(summary: Summary, region_label: RegionLabel) -> Iterator[KeyFig
     for region, score in wanted:
         value = summary.model.scores.get(f"{region}/{score}")
         if value is not None:
-            yield KeyFigure(f"{region_label(region)}, {labels.score_label(score)}", value, score)
+            yield KeyFigure(f"{region_label(region)}, {score_text.score_label(score)}", value, score)
 
 
 def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:
@@ -288,7 +288,7 @@ def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:
             continue
         outcome, gap = describe_difference(paired), paired.difference
         region = region_label(summary.regions[0])
-        size = f"{labels.signed_number(gap.mean)} ({labels.between(gap, signed=True)}, n = {gap.n})"
+        size = f"{score_text.signed_number(gap.mean)} ({score_text.between(gap, signed=True)}, n = {gap.n})"
         yield f"{region} Dice against {paired.b}: {outcome}, {size}."
 
 
@@ -355,7 +355,7 @@ def _roc(detection: Detection | None) -> Chart | None:
         ),
         None,
     )
-    area = labels.number(detection.auroc)
+    area = score_text.number(detection.auroc)
     return Chart(
         "ROC curve",
         svg(

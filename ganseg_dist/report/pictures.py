@@ -13,7 +13,7 @@ from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import Convention, View
 from ganseg_dist.evaluation.gallery import Example
 from ganseg_dist.plots.images import Mask, Pixels, grey, heat, outline_path, png, rgb
-from ganseg_dist.report.labels import joined, modality_label, region_label
+from ganseg_dist.report.score_text import joined, modality_label, region_label
 from ganseg_dist.report.section import PartResults
 
 SHOWN_ON = {"wt": ("flair", "t2"), "tc": ("t1ce", "t1"), "et": ("t1ce", "t1")}

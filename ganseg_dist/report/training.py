@@ -12,7 +12,7 @@ from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.plots.lines import Span, line_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
+from ganseg_dist.report.score_text import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
 from ganseg_dist.report.section import Chart
 from ganseg_dist.runs import Kept
 

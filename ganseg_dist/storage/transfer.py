@@ -14,8 +14,8 @@ from filelock import FileLock
 from ganseg_dist.atomic import private_folder, whole_folder
 from ganseg_dist.errors import RunError
 from ganseg_dist.storage.contents import LIST, Contents, Entry, place
-from ganseg_dist.storage.record import Record, Stamp, stamps
 from ganseg_dist.storage.remote import RemoteFolder
+from ganseg_dist.storage.working_copy import Record, Stamp, stamps
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks and for the files that are being sent."""

@@ -21,8 +21,8 @@ from ganseg_dist.names import folder_names
 from ganseg_dist.plots import Figure
 from ganseg_dist.plots.images import Pixels, rgb
 from ganseg_dist.plots.save import save_png
-from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
+from ganseg_dist.synthesis.memorisation import Audit
 from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
 
 SITE = "synthetic"

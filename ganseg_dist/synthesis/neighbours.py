@@ -13,8 +13,8 @@ from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.plots import Figure
 from ganseg_dist.plots.images import REGION_COLOURS, ImageRow, Mask, Pixels, Plane, grey, image_grid, rgb
 from ganseg_dist.sampling import evenly_spaced
-from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
+from ganseg_dist.synthesis.memorisation import Audit
 
 COLUMNS = 10
 SYNTHETIC = "synthetic"

@@ -12,9 +12,9 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, structural_similarity
 from ganseg_dist.sampling import evenly_spaced
-from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
+from ganseg_dist.synthesis.memorisation import Audit
 from ganseg_dist.synthesis.results import Floor, FromMasksQuality, Quality
 from ganseg_dist.systems.base import GeneratesFromClasses
 

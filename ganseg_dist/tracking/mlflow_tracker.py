@@ -19,7 +19,7 @@ from ganseg_dist.compat.mlflow import system_monitors
 from ganseg_dist.display import Convention
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.tracking.connection import connect
-from ganseg_dist.tracking.contents import metric_name
+from ganseg_dist.tracking.description import metric_name
 from ganseg_dist.tracking.outbox import Outbox, Parcel
 from ganseg_dist.tracking.overlay import examples_png
 from ganseg_dist.tracking.tracked_run import TrackedRun

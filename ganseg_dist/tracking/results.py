@@ -12,7 +12,7 @@ from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.metrics.registry import Mode, find_score
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.runs import MLflowRecord, Run
-from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
+from ganseg_dist.tracking.description import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.mlflow_tracker import POINTS_A_CALL, Point
 from ganseg_dist.tracking.pyfunc import ModelUpload
 from ganseg_dist.tracking.tracked_run import TrackedRun

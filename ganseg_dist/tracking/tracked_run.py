@@ -19,7 +19,7 @@ from ganseg_dist.compat.mlflow import EXPERIMENT_KIND, MISSING
 from ganseg_dist.files import read_json
 from ganseg_dist.runs import Run, experiment_command, runs_root
 from ganseg_dist.tracking.connection import connect, reason, sqlite_file, sqlite_uri, without_password
-from ganseg_dist.tracking.contents import DOCUMENTS, run_document, run_params, run_tags
+from ganseg_dist.tracking.description import DOCUMENTS, run_document, run_params, run_tags
 from ganseg_dist.tracking.pyfunc import ModelUpload
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from ganseg_dist.federation.manifest import START, Content, digest, seal, to_line
+from ganseg_dist.federation.egress_manifest import START, Content, digest, seal, to_line
 from tests.cli.conftest import assert_error
 
 WEIGHTS = {

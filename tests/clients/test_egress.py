@@ -14,7 +14,7 @@ from filelock import FileLock
 from clients import egress
 from clients.egress import EgressManifest
 from ganseg_dist.errors import FederationError, GansegError, RunError
-from ganseg_dist.federation.manifest import START, Content, verify
+from ganseg_dist.federation.egress_manifest import START, Content, verify
 
 WEIGHTS = {"networks.segmenter.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -224,7 +224,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from clients.egress import EgressManifest
-from ganseg_dist.federation.manifest import Content
+from ganseg_dist.federation.egress_manifest import Content
 for round in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
     EgressManifest(Path(sys.argv[1])).record(Content.of("train", "lgg", round, {}, {"loss": 0.5}))
 """

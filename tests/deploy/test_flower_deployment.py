@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.federation.manifest import verify
+from ganseg_dist.federation.egress_manifest import verify
 from tests.deploy.processes import Processes, Running, free_port, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -8,7 +8,7 @@ import pytest
 
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation import protocol
-from ganseg_dist.federation.manifest import Kind
+from ganseg_dist.federation.egress_manifest import Kind
 from ganseg_dist.federation.protocol import RoundInstruction, Scores, check_arrays, describe_error, kind_of
 
 EXPECTED = {"head": (np.float32, (2, 2)), "body": (np.float32, (4,))}

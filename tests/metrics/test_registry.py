@@ -7,7 +7,7 @@ from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.metrics.registry import REGISTERED, SCORES, common_mode, find_score
 from ganseg_dist.metrics.segmentation import case_scores
-from ganseg_dist.report.labels import direction, score_label
+from ganseg_dist.report.score_text import direction, score_label
 from ganseg_dist.studies.sweeps.metric import metrics_of
 from ganseg_dist.systems import build_system, recipe, recipes
 

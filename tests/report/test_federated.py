@@ -13,7 +13,7 @@ from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.report.federated import describe_traffic, federation_view, raw_bytes, site_row
 from ganseg_dist.report.page import write_report
-from ganseg_dist.report.records import Records
+from ganseg_dist.report.reading import Records
 from ganseg_dist.runs import Run, RunRecord
 from ganseg_dist.systems import recipe
 from tests.federation.record import federation_json

@@ -27,7 +27,7 @@ from ganseg_dist.report.page import (
     site_table,
     write_report,
 )
-from ganseg_dist.report.records import Records
+from ganseg_dist.report.reading import Records
 from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence
 from ganseg_dist.systems.ganet_seg.section import describe_holes
 from tests.report.made_runs import (

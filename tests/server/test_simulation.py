@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from clients.app import app
 from ganseg_dist.config import override
-from ganseg_dist.federation.manifest import verify
+from ganseg_dist.federation.egress_manifest import verify
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe

@@ -9,9 +9,9 @@ import pytest
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.storage import transfer as copies
 from ganseg_dist.storage.contents import Contents
-from ganseg_dist.storage.record import stamps
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
+from ganseg_dist.storage.working_copy import stamps
 from tests.modes import mode, odd_modes
 
 

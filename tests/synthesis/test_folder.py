@@ -10,9 +10,9 @@ from ganseg_dist.data.labels import BINARY, BRATS, LabelScheme
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
+from ganseg_dist.synthesis.memorisation import audit
 from ganseg_dist.synthesis.results import FromClassesQuality, Judgement
 from tests.data.cohorts import read_rows
 

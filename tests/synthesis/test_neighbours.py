@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
+from ganseg_dist.synthesis.memorisation import audit
 from ganseg_dist.synthesis.neighbours import neighbour_figure
 
 

@@ -10,9 +10,9 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.encoder import own_encoder
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices, check_generator, generate, generate_from_masks
+from ganseg_dist.synthesis.memorisation import audit
 from ganseg_dist.synthesis.references import (
     HELD_OUT,
     RealImages,

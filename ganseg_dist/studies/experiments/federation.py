@@ -14,7 +14,7 @@ from ganseg_dist.federation.comparison import ALONE, FEDERATED, OWN, ComparedSco
 from ganseg_dist.federation.strategy import config_at_sites
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.names import LONGEST_PART, folder_names
-from ganseg_dist.report.labels import NOTHING
+from ganseg_dist.report.score_text import NOTHING
 from ganseg_dist.studies.experiments.measures import MeanOf, Measure
 from ganseg_dist.studies.experiments.table import Row, difference_text, differences, ends, interval_text, tabulate
 from ganseg_dist.studies.trial import Trial, TrialResult

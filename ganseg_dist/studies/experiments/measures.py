@@ -26,7 +26,7 @@ from ganseg_dist.metrics.image_sets import (
 )
 from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, Values, compare, interval_of, pseudo_values
-from ganseg_dist.report.labels import region_label, score_in_words, score_label
+from ganseg_dist.report.score_text import region_label, score_in_words, score_label
 
 RowSets = Sequence[Sequence[CaseRow]]
 StatisticFactory = Callable[[Mapping[str, Values], Owners, int], Statistic]

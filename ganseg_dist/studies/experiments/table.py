@@ -19,7 +19,7 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
-from ganseg_dist.report.labels import NOTHING, in_a_sentence, modality_label, score_label
+from ganseg_dist.report.score_text import NOTHING, in_a_sentence, modality_label, score_label
 from ganseg_dist.studies.experiments.measures import Measure, RowSets
 from ganseg_dist.studies.trial import TrialResult
 

@@ -43,7 +43,7 @@ from ganseg_dist.studies.sweeps.sweep import Sweep
 from ganseg_dist.studies.sweeps.trainers import STATES, Trainer, TrialJob
 from ganseg_dist.studies.trial import TrialResult, TrialState
 from ganseg_dist.systems import build_system
-from ganseg_dist.tracking.contents import data_tags
+from ganseg_dist.tracking.description import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 from ganseg_dist.training.run_training import epochs_kept, only_trainer
 

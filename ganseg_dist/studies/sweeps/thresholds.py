@@ -38,7 +38,7 @@ from ganseg_dist.studies.sweeps.search import Watch, search
 from ganseg_dist.studies.sweeps.space import BoundSpace
 from ganseg_dist.studies.sweeps.sweep import Sweep
 from ganseg_dist.studies.trial import TrialResult
-from ganseg_dist.tracking.contents import data_tags
+from ganseg_dist.tracking.description import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator
 from ganseg_dist.models.vgg16 import VGG16, hidden_units
 from ganseg_dist.systems.base import Alarm, LossesByPhase, Monitor, Phase, Prediction, Ratio, Stage
-from ganseg_dist.systems.classes import classification_ratios, cross_entropies
+from ganseg_dist.systems.classification import classification_ratios, cross_entropies
 from ganseg_dist.systems.dl_gan_cnn.config import DLGANCNNConfig
 from ganseg_dist.systems.dl_gan_cnn.networks import FeatureGenerator
 

@@ -24,7 +24,7 @@ from ganseg_dist.losses.wasserstein import critic_feedback_loss, critic_loss, gr
 from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganseg_dist.systems.base import Alarm, LossesByPhase, Monitor, Phase, Prediction, Ratio, Stage
-from ganseg_dist.systems.classes import classification_ratios, cross_entropies
+from ganseg_dist.systems.classification import classification_ratios, cross_entropies
 from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
 
 LESION = 1

@@ -9,8 +9,8 @@ from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plots.intervals import interval_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report import labels, pictures
-from ganseg_dist.report.labels import between, joined, signed_number
+from ganseg_dist.report import pictures, score_text
+from ganseg_dist.report.score_text import between, joined, signed_number
 from ganseg_dist.report.section import Chart, PartResults, Section, interval_bar
 from ganseg_dist.systems.ganet_seg.evidence import Evidence
 from ganseg_dist.systems.ganet_seg.feedback_evidence import RING, FeedbackEvidence
@@ -42,7 +42,7 @@ def healthy_view(results: PartResults) -> dict[str, Any] | None:
     description, charts = "", []
     if evidence is not None:
         description = _describe(evidence.holes, results)
-        charts.append(_hole_chart(evidence.holes, labels.lesion_free(regions, results.modalities)))
+        charts.append(_hole_chart(evidence.holes, score_text.lesion_free(regions, results.modalities)))
         if evidence.feedback is not None:
             charts.append(_feedback_chart(evidence.feedback))
     return {"holes": description, "charts": charts, "strips": strips, "scale": scale}
@@ -63,18 +63,18 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[str]:
 
 def describe_holes(holes: HoleEvidence) -> str:
     """Compare the generator's L1 in holes of healthy tissue with that of biharmonic interpolation."""
-    outcome = labels.verdict(holes.less_biharmonic, "hole_l1") or labels.TOO_FEW
+    outcome = score_text.verdict(holes.less_biharmonic, "hole_l1") or score_text.TOO_FEW
     outcome = f"the generator is {outcome}" if holes.less_biharmonic.differs else outcome
     levels = f"{holes.hole_l1.mean:.4f} by the generator, {holes.biharmonic_l1.mean:.4f} by biharmonic interpolation"
     return f"Holes in healthy tissue are filled with an L1 of {levels}: {outcome}."
 
 
 def _describe(holes: HoleEvidence, results: PartResults) -> str:
-    description = f"{describe_holes(holes)} PSNR {holes.psnr:.1f} dB, SSIM {labels.number(holes.ssim)}."
+    description = f"{describe_holes(holes)} PSNR {holes.psnr:.1f} dB, SSIM {score_text.number(holes.ssim)}."
     detection = results.summary.detection
     if detection is None or detection.auroc is None:
         return description
-    auroc = labels.number(detection.auroc)
+    auroc = score_text.number(detection.auroc)
     return f"{description} The discriminator distinguishes slices with and without a lesion at AUROC {auroc}."
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation import manifest
-from ganseg_dist.federation.manifest import (
+from ganseg_dist.federation import egress_manifest
+from ganseg_dist.federation.egress_manifest import (
     START,
     Content,
     digest,
@@ -63,7 +63,7 @@ def resealed(line, **changes):
     """A changed line with a matching hash."""
     fields = {**json.loads(line), **changes}
     del fields["hash"]
-    return manifest.canonical({**fields, "hash": sha256(manifest.canonical(fields))})
+    return egress_manifest.canonical({**fields, "hash": sha256(egress_manifest.canonical(fields))})
 
 
 def test_manifest_hash_is_sha256_of_line_without_hash(lines):
@@ -173,7 +173,7 @@ def test_verify_accepts_intact_manifest(lines):
 
 
 def test_verify_accepts_empty_manifest():
-    assert verified(b"")[0] == manifest.Verdict(0, 0, START, ())
+    assert verified(b"")[0] == egress_manifest.Verdict(0, 0, START, ())
     assert faults(b"", head="a" * 64) == [(0, "head")]
 
 
@@ -307,7 +307,7 @@ def test_is_unfinished_is_false_for_line_with_line_feed():
     ],
 )
 def test_last_line_returns_offset_and_content(monkeypatch, data, expected, block):
-    monkeypatch.setattr(manifest, "BLOCK", block)
+    monkeypatch.setattr(egress_manifest, "BLOCK", block)
     assert last_line(io.BytesIO(data)) == expected
 
 
@@ -323,7 +323,7 @@ def test_last_line_reads_only_end_of_long_file():
     line = b"x" * 999 + b"\n"
     file = Counting(line * 10_000)
     assert last_line(file) == (9_999_000, line)
-    assert file.count <= manifest.BLOCK
+    assert file.count <= egress_manifest.BLOCK
 
 
 def test_digest_is_sha256():

@@ -1,5 +1,5 @@
 from ganseg_dist.config import override
-from ganseg_dist.tracking.contents import metric_name, run_document, run_params, run_tags
+from ganseg_dist.tracking.description import metric_name, run_document, run_params, run_tags
 
 
 def test_run_params_flattens_config(run):

@@ -7,9 +7,9 @@ import pytest
 from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.results import ImageRow
-from ganseg_dist.report.classes import class_view, confusion_rows, mistakes
+from ganseg_dist.report.classification import class_view, confusion_rows, mistakes
 from ganseg_dist.report.page import commands, write_report
-from ganseg_dist.report.records import Records
+from ganseg_dist.report.reading import Records
 from tests.report.made_runs import classifier_run, detector_run
 
 

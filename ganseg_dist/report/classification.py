@@ -14,8 +14,8 @@ from ganseg_dist.plots.lines import elbow_chart
 from ganseg_dist.plots.roc import Dot, calibration_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report import labels
-from ganseg_dist.report.records import Classification
+from ganseg_dist.report import score_text
+from ganseg_dist.report.reading import Classification
 from ganseg_dist.report.section import Chart, KeyFigure
 
 
@@ -114,13 +114,13 @@ def _describe_operating_point(point: ValidatedPoint, classes: Sequence[str], sub
     """The threshold, the patients it was chosen on, and the sensitivity and specificity that it gives here."""
     negative, positive = classes
     rates = " and ".join(
-        f"{name} {labels.number(rate.mean)} ({labels.between(rate)}, n = {rate.n})"
+        f"{name} {score_text.number(rate.mean)} ({score_text.between(rate)}, n = {rate.n})"
         for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
         if rate is not None
     )
     chosen_on = counted(point.calibrated_on, f"validation {subject}")
     return (
-        f"Called {positive} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
+        f"Called {positive} from a probability of {score_text.number(point.threshold)} on, the lowest that kept "
         f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
         f"here {rates}; of {positive} {point.tp} found and {point.fn} missed, "
         f"of {negative} {point.fp} called {positive} and {point.tn} not."
@@ -139,12 +139,12 @@ def _calibration(scores: ClassificationScores) -> Chart:
     return Chart(
         "Calibration",
         svg(
-            calibration_chart(dots, note=f"ECE {labels.number(error.mean)}"),
+            calibration_chart(dots, note=f"ECE {score_text.number(error.mean)}"),
             f"Confidence and accuracy by bin of confidence: {bins}.",
         ),
         f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "
-        f"model is overconfident. Expected calibration error (ECE) {labels.number(error.mean)} "
-        f"({labels.between(error)}, n = {error.n}); lower is better.",
+        f"model is overconfident. Expected calibration error (ECE) {score_text.number(error.mean)} "
+        f"({score_text.between(error)}, n = {error.n}); lower is better.",
     )
 
 

@@ -9,7 +9,6 @@ from ganseg_dist.config import override
 from ganseg_dist.errors import DataError, MissingDependency, RunError
 from ganseg_dist.models.classifier import Classifier
 from ganseg_dist.models.unet import UNet
-from ganseg_dist.synthesis.audit import Audit, Limits, audit
 from ganseg_dist.synthesis.encoder import (
     OwnEncoder,
     distribution_distances,
@@ -17,6 +16,7 @@ from ganseg_dist.synthesis.encoder import (
     load_inception,
     own_encoder,
 )
+from ganseg_dist.synthesis.memorisation import Audit, Limits, audit
 from ganseg_dist.systems import build_system, recipe
 from tests.inference.untrained import predictor
 
@@ -115,9 +115,9 @@ def test_audit_round_trips_through_json(training, encoder):
 def test_audit_does_not_depend_on_chunks_or_sampled_references(training, monkeypatch):
     synthetic = np.concatenate([smooth_images(1, 20), training[[3, 150]] + 0.01])
     whole = audit(synthetic, training)
-    monkeypatch.setattr("ganseg_dist.synthesis.audit.CHUNK_MB", 0.01)  # six rows
+    monkeypatch.setattr("ganseg_dist.synthesis.memorisation.CHUNK_MB", 0.01)  # six rows
     assert audit(synthetic, training) == whole
-    monkeypatch.setattr("ganseg_dist.synthesis.audit.MOST_REFERENCES", 100)
+    monkeypatch.setattr("ganseg_dist.synthesis.memorisation.MOST_REFERENCES", 100)
     sampled = audit(synthetic, training)
     assert {20, 21} <= set(whole.memorised) <= set(sampled.memorised)
     assert [image.pixels.distance for image in sampled.images] == [image.pixels.distance for image in whole.images]
