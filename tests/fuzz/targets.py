@@ -30,6 +30,7 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, sa
 from ganseg_dist.errors import DataError
 from ganseg_dist.evaluation.probabilities import KeptCase, _arrays, _file, read_probabilities
 from ganseg_dist.evaluation.results import CaseRow
+from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.privacy import Releases
 from ganseg_dist.files import sha256
 from ganseg_dist.inference.ensemble import load_together, member_folders, write_index
@@ -313,7 +314,7 @@ EGRESS = "egress.jsonl"
 def _egress(root: Path) -> None:
     for round in (1, 2, 3):
         sent = {"networks.segmenter.weight": np.full(3, round, np.float32)}
-        entry = EgressManifest(root / EGRESS).record("train", "lgg", round, sent, {"loss": 0.5})
+        entry = EgressManifest(root / EGRESS).record(Content.of("train", "lgg", round, sent, {"loss": 0.5}))
     (root / "head").write_text(entry.hash)
 
 

@@ -20,7 +20,7 @@ class HoleConfig(Frozen):
     smallest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.04
     """Smallest radius of a hole's outline, as a share of the slice's side."""
     largest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.16
-    """Largest radius."""
+    """Largest radius, as a share of the slice's side."""
     roughness: BelowOne = 0.3
     """Relative wobble of the outline; 0 is an ellipse."""
 
