@@ -131,7 +131,7 @@ def test_recipe_suggests_close_name():
     assert all(make().recipe == name for name, make in recipes().items())
     with pytest.raises(ConfigError, match=r"ganet_segg: no such recipe; did you mean ganet_seg"):
         recipe("ganet_segg")
-    with pytest.raises(ConfigError, match=r"nnunet: no such recipe; known recipes: ganet_seg, "):
+    with pytest.raises(ConfigError, match=r"nnunet: no such recipe; known recipes: dl_gan_cnn, "):
         recipe("nnunet")
 
 

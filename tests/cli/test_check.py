@@ -149,9 +149,9 @@ def test_check_lists_unfit_recipes_without_recipe(ganseg, phantom, tmp_path):
     classes = write_classes(tmp_path / "classes", {"glioma": 6, "none": 6})
     shown = ganseg("check", classes)
     assert shown.code == 0
-    assert f"note: it cannot train ganet_seg, gan_osmosis: {classes}: has no masks to train on" in shown.err
+    assert f"note: it cannot train gan_osmosis, ganet_seg: {classes}: has no masks to train on" in shown.err
     unfit = json.loads(ganseg("check", classes, "--json").out)["unfit_recipes"]
-    assert list(unfit) == ["ganet_seg", "gan_osmosis"]
+    assert list(unfit) == ["gan_osmosis", "ganet_seg"]
 
 
 def test_check_json_includes_planning_error(ganseg, bad_cohort, tmp_path):
