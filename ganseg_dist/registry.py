@@ -84,24 +84,29 @@ def strategies() -> Mapping[str, Any]:
 
 
 def published_systems() -> list[str]:
-    """Names of the published systems, without loading them."""
-    return [module.name for module in iter_modules(import_module(SYSTEMS_PACKAGE).__path__) if module.ispkg]
+    """Names of the published systems."""
+    return _modules("systems", packages=True)
 
 
 def published_strategies() -> list[str]:
-    """Names of the published strategies, without loading them."""
-    return [module.name for module in iter_modules(import_module(STRATEGIES_PACKAGE).__path__)]
+    """Names of the published strategies."""
+    return _modules("federation", "strategies")
 
 
 def reader_names() -> list[str]:
-    """Names of the readers of layouts, without loading them."""
-    folder = Path(__file__).parent / "data" / "readers"
-    return [module.name for module in iter_modules([str(folder)]) if not module.ispkg]
+    """Names of the readers of layouts."""
+    return _modules("data", "readers")
 
 
 def strategy_names() -> list[str]:
     """Names of all strategies, without loading them."""
     return published_strategies() + [point.name for point in entry_points(group=STRATEGIES_GROUP)]
+
+
+def _modules(*folder: str, packages: bool = False) -> list[str]:
+    """Names of the modules, or of the packages, in a folder of ganseg_dist, without loading them."""
+    place = Path(__file__).parent.joinpath(*folder)
+    return [module.name for module in iter_modules([str(place)]) if module.ispkg == packages]
 
 
 def _with_packages(
