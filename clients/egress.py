@@ -43,9 +43,8 @@ class EgressManifest:
         Raises RunError when the last line is not as it was written, GansegError when the disk cannot be written.
         """
         with self._locked() as (descriptor, last):
-            entry = egress_manifest.seal(
-                content, egress_manifest.digest(last.removesuffix(b"\n")) if last else egress_manifest.START
-            )
+            before = egress_manifest.digest(last.removesuffix(b"\n")) if last else egress_manifest.START
+            entry = egress_manifest.seal(content, before)
             ending = b"\n" if last and not last.endswith(b"\n") else b""
             _append(descriptor, ending + egress_manifest.to_line(entry) + b"\n")
         return entry
