@@ -97,7 +97,7 @@ def test_phantom_resumes_after_full_disk(ganseg, working_folder, on_full_disk, s
 
 
 @pytest.mark.parametrize("size", [pytest.param(0, marks=pytest.mark.slow), 2000])
-@pytest.mark.parametrize("made", ["pairs", "classes"])
+@pytest.mark.parametrize("made", [pytest.param("pairs", marks=pytest.mark.slow), "classes"])
 def test_full_disk_leaves_earlier_synthesis_unchanged(
     ganseg, kaggle, tmp_path, working_folder, on_full_disk, made, size
 ):

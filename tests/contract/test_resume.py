@@ -93,7 +93,7 @@ def test_train_leaves_finished_run_unchanged(config, prepared, undisturbed):
     assert members.differing(before, members.final_weights(undisturbed)) == []
 
 
-@pytest.mark.parametrize("file", ["optimizers.safetensors", "state.json"])
+@pytest.mark.parametrize("file", ["optimizers.safetensors", pytest.param("state.json", marks=pytest.mark.slow)])
 def test_train_resumes_bit_for_bit_when_newest_checkpoint_is_damaged(config, prepared, undisturbed, tmp_path, file):
     """The run is killed after the checkpoint of its second epoch, which is then truncated."""
     assert members.exit_code_of(members.train_until_save, tmp_path, config, prepared, 2) == KILLED

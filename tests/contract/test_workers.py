@@ -35,7 +35,16 @@ RUN_TOLERANCE = 2e-2
 
 
 @pytest.fixture(
-    scope="module", params=[("ganet_seg", "corrected"), ("ganet_seg", "paper"), *OTHER_SYSTEMS.items()], ids=str
+    scope="module",
+    params=[
+        ("ganet_seg", "corrected"),
+        pytest.param(("ganet_seg", "paper"), marks=pytest.mark.slow),
+        *(
+            pytest.param(system, marks=[] if system[0] == "gan_detector" else pytest.mark.slow)
+            for system in OTHER_SYSTEMS.items()
+        ),
+    ],
+    ids=str,
 )
 def measured(request, cohort: Cohort, store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """Measurements of a single process, then of each rank of two."""

@@ -69,6 +69,7 @@ def test_foreground_mask_of_constant_volume_is_empty():
     assert not is_skull_stripped(image, foreground_mask(image), None)
 
 
+@pytest.mark.slow
 def test_foreground_mask_covers_real_heads(shared_data):
     cases = read_cohort(shared_data / "lgg").cases
     for case in (*cases[::4], *cases[12:14]):  # with the grey background and the head that fills its frame

@@ -401,6 +401,7 @@ def test_check_case_digests_depend_on_voxels_only(tmp_path):
     assert a == b != c
 
 
+@pytest.mark.slow
 def test_check_finds_nothing_in_real_scans(shared_data, tmp_path):
     lgg = read_cohort(shared_data / "lgg")
     for case in lgg.cases[::6]:

@@ -130,7 +130,7 @@ def write(file: Path, volume: np.ndarray, affine: np.ndarray, stored: Stored) ->
     return file.with_name(file.name + stored.suffix)
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
+@settings(max_examples=100, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(spacings, turns, st.tuples(*[st.floats(-200, 200)] * 3), st.tuples(*[stored_ways] * 3), configs)
 def test_predict_scan_does_not_depend_on_stored_geometry(spacing, turn, origin, ways, config):
     plain = np.diag([*spacing, 1.0])
