@@ -13,6 +13,15 @@ from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.systems import recipe
 from tests.tiny import prepare, resolved
 
+SLOW_SECONDS = 900
+"""Time limit of a slow test, by which only a hang is meant: a busy machine takes several times as long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

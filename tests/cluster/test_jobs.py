@@ -207,7 +207,7 @@ def test_submit_command_follows_job_and_resumes_stopped_job(head, phantom, tmp_p
             sys.executable, "-m", "ganseg_dist", "submit", "--address", head, *args, "--", "train", "ganet_seg_debug",
             "--data", str(phantom), "--run-name", run,
         ]  # fmt: skip
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=250)
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
 
     done = ganseg(run="first")
     assert done.returncode == 0, done.stderr
