@@ -25,7 +25,7 @@ def validate_setup(config: RunConfig, sites: int) -> None:
             f"federation.strategy: {name} needs {needed} sites{settings and f' for {settings}'} and there are {sites}; "
             "take fedavg, whose firewall needs no majority"
         )
-    if config.train.ema is not None and not strategy.updates_averages:
+    if config.train.ema is not None and not strategy.updates_ema:
         raise ConfigError(
             f"federation.strategy: {name} moves the weights and not their running averages, which {config.recipe} "
             "keeps; add train.ema=none, or take another strategy"

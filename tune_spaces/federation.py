@@ -16,7 +16,7 @@ def federation(trial: BaseTrial, config: RunConfig) -> None:
     searched = {
         name: strategy.searched
         for name, strategy in strategies().items()
-        if strategy.searched is not None and (config.train.ema is None or strategy.updates_averages)
+        if strategy.searched is not None and (config.train.ema is None or strategy.updates_ema)
     }
     for field, (low, high) in searched[trial.suggest_categorical("federation.strategy", list(searched))].items():
         trial.suggest_float(f"federation.{field}", low, high, log=True)

@@ -39,7 +39,7 @@ class Strategy(Frozen):
     """Of publication; lists name older strategies first."""
     needs_only_mean: ClassVar[bool] = False
     """Whether it sees nothing but the mean of the updates, which `federation.privacy` can cover with noise."""
-    updates_averages: ClassVar[bool] = True
+    updates_ema: ClassVar[bool] = True
     """Whether running averages of weights (`train.ema`) remain averages under its update."""
     searched: ClassVar[Mapping[str, tuple[float, float]] | None] = None
     """Hyperparameters that `ganseg tune --space federation` searches, with the ends of their logarithmic range; None:

@@ -90,7 +90,7 @@ class RemoteFolder:
         return digest.hexdigest()
 
     def _chunks(self, path: str) -> Iterator[bytes]:
-        """An object's bytes. Errors of the consumer, such as a full local disk, are not reported as the address's."""
+        """An object's bytes. Errors of the consumer, such as a full local disk, are not reported as the URI's."""
         with self._trying("read"):
             self._check_regular(path)
         with self._trying("read"), self.files.open_input_stream(path) as stream:
@@ -136,12 +136,12 @@ class RemoteFolder:
                 raise
             raise ConfigError(
                 f"{VARIABLE} {self.display_uri}: cannot be {done} ({'no such folder' if missing else _reason(error)}); "
-                f"correct the address, its credentials or its permissions, or unset {VARIABLE}"
+                f"correct the URI, its credentials or its permissions, or unset {VARIABLE}"
             ) from None
 
 
 def remote_folder() -> RemoteFolder | None:
-    """The address of the runs' copies; None without GANSEG_RUNS_URI. Raises ConfigError for an unusable URI."""
+    """The URI of the runs' copies; None without GANSEG_RUNS_URI. Raises ConfigError for an unusable URI."""
     uri = os.environ.get(VARIABLE)
     if not uri:
         return None

@@ -20,7 +20,7 @@ from ganseg_dist.storage.working_copy import Record, Stamp, stamps
 ASIDE = ".kept"
 """Folder in the runs folder for locks and for the files that are being sent."""
 
-HOMES = "sites/*"
+SITE_FOLDERS = "sites/*"
 """The hospitals' folders in a simulated federation's run, which only their owner may enter."""
 
 
@@ -82,8 +82,8 @@ def fetch(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], obje
         with whole_folder(folder) as unfinished:
             for path in _counted({path: entry.size for path, entry in copy.files.items()}, advance):
                 _fetch_file(remote, copy.place(folder.name, path), copy.files[path], unfinished / path)
-            for home in unfinished.glob(HOMES):
-                private_folder(home)
+            for site in unfinished.glob(SITE_FOLDERS):
+                private_folder(site)
             Record(remote.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
 
 

@@ -27,8 +27,8 @@ Stamp = tuple[int, int]
 class Record:
     """The state of a working folder when it was last equal to its copy."""
 
-    address: str
-    """Identity of the copy's address."""
+    uri: str
+    """Identity of the copy's URI."""
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Id of this working folder: a copy that it wrote is never newer than itself."""
     known: tuple[str, int] | None = None
@@ -37,13 +37,13 @@ class Record:
     """Stamps of its files at that time."""
 
     @classmethod
-    def of(cls, folder: Path, address: str) -> Record | None:
-        """A folder's record; None if it was never copied. Of a record for another address only the writer is kept."""
+    def of(cls, folder: Path, uri: str) -> Record | None:
+        """A folder's record; None if it was never copied. Of a record for another URI only the writer is kept."""
         try:
             record = TypeAdapter(cls).validate_json((folder / FILE).read_bytes())
         except (OSError, ValueError):
             return None
-        return record if record.address == address else replace(record, address=address, known=None, files={})
+        return record if record.uri == uri else replace(record, uri=uri, known=None, files={})
 
     def write(self, folder: Path) -> None:
         """Replace the folder's record."""

@@ -80,7 +80,7 @@ def test_probe_rejects_missing_bucket_in_one_line(s3, monkeypatch):
         remote_folder().probe()
     assert str(caught.value) == (
         f"{VARIABLE} s3://nowhere/runs: cannot be written (AWS Error NO_SUCH_BUCKET during CreateMultipartUpload "
-        "operation: The specified bucket does not exist); correct the address, its credentials or its permissions, or "
+        "operation: The specified bucket does not exist); correct the URI, its credentials or its permissions, or "
         f"unset {VARIABLE}"
     )
 
@@ -88,7 +88,7 @@ def test_probe_rejects_missing_bucket_in_one_line(s3, monkeypatch):
 def test_probe_rejects_folder_below_file(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(VARIABLE, (tmp_path / "file" / "runs").as_uri())
-    problem = rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); correct the address"
+    problem = rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); correct the URI"
     with pytest.raises(ConfigError, match=problem):
         remote_folder().probe()
 

@@ -26,7 +26,7 @@ class AdaptiveServer(FlowerStrategy):
 
     year = 2021
     needs_only_mean = True
-    updates_averages = False
+    updates_ema = False
     searched: ClassVar = {"server_learning_rate": (1e-3, 1e-1)}  # within a decade of the default
 
     server_learning_rate: Positive = 0.01
