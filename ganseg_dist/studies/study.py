@@ -60,8 +60,9 @@ class Study:
             earlier = Study.load(run)
             changed = [name for name, value in study.request.items() if earlier.request.get(name) != value]
             if changed and earlier.has_trials:
-                difference = f"other trials or data ({_describe_change(earlier, study, changed[0])})"
-                what = f"another {changed[0]}" if study.is_sweep else difference
+                what = f"another {changed[0]}"
+                if not study.is_sweep:
+                    what = f"other trials or data ({_describe_change(earlier, study, changed[0])})"
                 raise RunError(f"{run.name}: was started with {what}; choose another --run-name")
         elif run.folder.exists() and any(run.folder.iterdir()):
             kind = "a sweep" if study.is_sweep else "an experiment"

@@ -156,7 +156,7 @@ def test_train_on_ray_skips_damaged_checkpoint_and_fails_without_intact_one(
     with pytest.raises(RunError) as caught:
         on_ray(tmp_path, config, prepared)
     assert str(caught.value) == (
-        f"{newest}/state.json: is missing, and no checkpoint before it is whole; delete {checkpoints.folder} to begin "
-        "anew"
+        f"{newest}/state.json: is missing, and no checkpoint before it is whole; delete {checkpoints.folder} to start "
+        "over"
     )
     assert list(tmp_path.glob("ganseg-*")) == []
