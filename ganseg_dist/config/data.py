@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt, model_validator
 
-from ganseg_dist.config.fields import BelowOne, Fraction, Frozen, Positive
+from ganseg_dist.config.fields import OPERATIONAL, BelowOne, Fraction, Frozen, Positive
 
 
 class AugmentConfig(Frozen):
@@ -51,7 +51,7 @@ class DataConfig(Frozen):
     no such channel."""
     cluster_by: Literal["intensity", "coordinates"] = "intensity"
     """Feature of k-means; coordinates is DL-GAN-CNN's Eq. 4 as printed."""
-    skull_stripped: bool = True
+    skull_stripped: Annotated[bool, OPERATIONAL] = True
     """Whether the recipe expects brains without skulls; whole heads then give a warning."""
     blank_rate: Fraction = 0.35
     """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter trained without

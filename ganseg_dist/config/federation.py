@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
-from ganseg_dist.config.fields import Count, Fraction, Frozen, Positive
+from ganseg_dist.config.fields import OPERATIONAL, Count, Fraction, Frozen, Positive
 from ganseg_dist.config.privacy import PrivacyConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.registry import published_strategies, strategies
@@ -41,9 +41,9 @@ class FederationConfig(Frozen):
     """Weight of a site's update: its number of slices or of cases."""
     largest_share: Fraction = 0.5
     """A site counts as no more than this share of all, or than an equal one where that is more."""
-    quorum: Fraction = 0.5
+    quorum: Annotated[Fraction, OPERATIONAL] = 0.5
     """Share of the sites whose updates a round needs; with fewer the round is repeated."""
-    deadline_seconds: Positive = 3600.0
+    deadline_seconds: Annotated[Positive, OPERATIONAL] = 3600.0
     """A round closes then, without the sites that have not answered."""
     firewall: bool = True
     """Leave out updates that are not finite, not of the agreed names and shapes, far too large, or of an implausible

@@ -15,6 +15,17 @@ Count = Annotated[StrictInt, Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)]
 
 
+class Operational:
+    """Marks a field that decides how a run is carried out and neither its weights and scores nor what leaves a site.
+
+    `config.operational` says what follows from it. An unmarked field counts as one that changes the result.
+    """
+
+
+OPERATIONAL = Operational()
+"""As in `threads: Annotated[Count, OPERATIONAL] = 1`."""
+
+
 class Frozen(BaseModel):
     """A validated, immutable node of the config tree; unknown fields raise an error."""
 

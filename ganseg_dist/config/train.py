@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from ganseg_dist.config.fields import BelowOne, Count, Frozen, NonNegative, Positive
+from ganseg_dist.config.fields import OPERATIONAL, BelowOne, Count, Frozen, NonNegative, Positive
 from ganseg_dist.config.privacy import PatientPrivacyConfig
 
 
@@ -36,13 +36,13 @@ class TrainConfig(Frozen):
     """Which epoch's weights a stage hands on, by its validation score."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 autocast on a GPU and fp32 on a CPU, where bf16 is slower."""
-    threads: Count = 1
+    threads: Annotated[Count, OPERATIONAL] = 1
     """CPU threads per worker. Bitwise promises hold at a fixed count: sums differ in the last bit between counts."""
-    loaders: Annotated[StrictInt, Field(ge=0)] = 0
+    loaders: Annotated[StrictInt, Field(ge=0), OPERATIONAL] = 0
     """Loader processes per worker; 0 reads the memory-mapped store in the training process."""
     balance_every: Count = 10
     """Steps between two readings of the gradient norms that balance a phase's terms."""
-    examples_every: Count = 5
+    examples_every: Annotated[Count, OPERATIONAL] = 5
     """Epochs between two sets of example overlays."""
     privacy: PatientPrivacyConfig = PatientPrivacyConfig()
     """Limits what the weights reveal about any one patient; off by default."""
