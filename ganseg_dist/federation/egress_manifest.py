@@ -101,6 +101,11 @@ class Content(Fields):
         except ValidationError as error:
             raise FederationError(f"a message cannot leave: {first_problem(error)}") from None
 
+    @property
+    def arrays_digest(self) -> str:
+        """sha256 of the tensors' names and hashes: the same of a message at both of its ends, in any order."""
+        return digest(canonical({tensor.name: tensor.sha256 for tensor in self.tensors}))
+
     @model_validator(mode="after")
     def _sum(self) -> Self:
         if self.bytes != sum(tensor.bytes for tensor in self.tensors):

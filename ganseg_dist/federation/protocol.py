@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from pydantic import Field, StrictInt, TypeAdapter, with_config
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
+from ganseg_dist.federation.egress_manifest import Digest
 from ganseg_dist.files import parse_json
-from ganseg_dist.names import RunName
+from ganseg_dist.names import RunName, SiteName
 
 PREFLIGHT, FINGERPRINT, TRAIN, EVALUATE, FINISH = (
     "query.preflight", "query.fingerprint", "train", "evaluate", "train.finish"
@@ -51,6 +52,9 @@ CONFIG_REJECTED = SITE_ERRORS[ConfigError][0]
 """The code that persists when the server asks again."""
 
 Number = Annotated[StrictInt, Field(ge=0)]
+Received = tuple[Number, Digest]
+"""Round and `egress_manifest.Content.arrays_digest` of an update: a site whose egress manifest lacks it was restored
+from a backup."""
 Layout = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
 """Type and shape of each array of a message, by name."""
 
@@ -101,6 +105,8 @@ class RoundInstruction:
     that round."""
     config: str = ""
     """The run's resolved config, as JSON."""
+    received: Mapping[SiteName, Received] = field(default_factory=dict)
+    """Before the first round, by the receiving site's name: the last update that the server has of it in this run."""
 
     def to_json(self) -> str:
         """One line."""

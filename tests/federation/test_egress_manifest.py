@@ -328,3 +328,12 @@ def test_last_line_reads_only_end_of_long_file():
 
 def test_digest_is_sha256():
     assert digest(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_arrays_digest_depends_on_names_and_values_alone():
+    one, two = np.arange(3, dtype=np.float32), np.ones((2, 2), np.float16)
+    sent = Content.of("train", "lgg", 4, {"a": one, "b": two}, {"loss": 0.5})
+    received = Content.of("train", "lgg", 5, {"b": two.copy(), "a": one.copy()}, {})
+    assert sent.arrays_digest == received.arrays_digest
+    for other in ({"a": one, "c": two}, {"a": one + 1, "b": two}, {"a": one}):
+        assert Content.of("train", "lgg", 4, other, {}).arrays_digest != sent.arrays_digest

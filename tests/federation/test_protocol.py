@@ -13,7 +13,7 @@ from ganseg_dist.federation.protocol import RoundInstruction, Scores, check_arra
 
 EXPECTED = {"head": (np.float32, (2, 2)), "body": (np.float32, (4,))}
 ARRAYS = {name: np.zeros(shape, dtype) for name, (dtype, shape) in EXPECTED.items()}
-INSTRUCTION = RoundInstruction("run", 1, 0, 0, 2, config="{}")
+INSTRUCTION = RoundInstruction("run", 1, 0, 0, 2, config="{}", received={"Brno, St. Anne's": (4, "0f" * 32)})
 
 
 def problem(**changes):
@@ -49,7 +49,8 @@ def test_check_arrays_rejects_wrong_dtype(dtype):
 @pytest.mark.parametrize(
     "change",
     [{"run": "../elsewhere"}, {"run": 1}, {"round": -1}, {"stage": True}, {"first": 1.0}, {"until": None},
-     {"best": "perhaps"}, {"config": {}}, {"more": 1}],
+     {"best": "perhaps"}, {"config": {}}, {"more": 1}, {"received": {"a\nb": [1, "0f" * 32]}},
+     {"received": {"a": [-1, "0f" * 32]}}, {"received": {"a": [1, "0f"]}}],
 )  # fmt: skip
 def test_round_instruction_rejects_changed_fields(change):
     assert RoundInstruction.from_json(INSTRUCTION.to_json()) == INSTRUCTION
