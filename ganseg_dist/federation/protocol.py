@@ -21,9 +21,21 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, StrictInt, TypeAdapter, with_config
 
+from ganseg_dist import __version__
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
 from ganseg_dist.federation.egress_manifest import Digest
+from ganseg_dist.federation.versions import (
+    PROTOCOL,
+    PROTOCOL_CODES,
+    CodeDigest,
+    OtherProtocolError,
+    Protocol,
+    Version,
+    Versions,
+    check_protocol,
+    code_digest,
+)
 from ganseg_dist.files import parse_json
 from ganseg_dist.names import RunName, SiteName
 
@@ -66,6 +78,8 @@ def kind_of(message_type: str) -> str:
 
 def describe_error(error: Exception) -> tuple[int, str]:
     """The code and the text that a site sends of an error."""
+    if isinstance(error, OtherProtocolError):
+        return PROTOCOL_CODES[PROTOCOL], "the site runs another protocol"
     return next((sent for kind, sent in SITE_ERRORS.items() if isinstance(error, kind)), UNKNOWN_ERROR)
 
 
@@ -107,6 +121,10 @@ class RoundInstruction:
     """The run's resolved config, as JSON."""
     received: Mapping[SiteName, Received] = field(default_factory=dict)
     """Before the first round, by the receiving site's name: the last update that the server has of it in this run."""
+    protocol: Protocol = PROTOCOL
+    """Of the server, like the two that follow."""
+    version: Version = __version__
+    code: CodeDigest = field(default_factory=code_digest)
 
     def to_json(self) -> str:
         """One line."""
@@ -114,11 +132,18 @@ class RoundInstruction:
 
     @classmethod
     def from_json(cls, text: str) -> RoundInstruction:
-        """The inverse of `to_json`. Raises FederationError for text that is no valid instruction."""
+        """The inverse of `to_json`. Raises FederationError for text that is no valid instruction of this protocol."""
         try:
-            return TypeAdapter(cls).validate_python(parse_json(text))
+            fields = parse_json(text)
+            check_protocol(fields, "the server")
+            return TypeAdapter(cls).validate_python(fields)
         except ValueError:
             raise FederationError("instruction: is not one of this version; both ends must run the same") from None
+
+    @property
+    def versions(self) -> Versions:
+        """What the server runs."""
+        return Versions(protocol=self.protocol, version=self.version, code=self.code)
 
     @property
     def settings(self) -> RunConfig:

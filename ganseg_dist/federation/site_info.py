@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError, with_config
 
+from ganseg_dist import __version__
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.protocol import Number
+from ganseg_dist.federation.versions import (
+    PROTOCOL,
+    CodeDigest,
+    Protocol,
+    Version,
+    Versions,
+    check_protocol,
+    code_digest,
+)
 from ganseg_dist.files import parse_json
 from ganseg_dist.names import SiteName, Word
 
@@ -38,12 +48,21 @@ class SiteInfo:
     """Meaning of its masks' values."""
     origin: Origin = "patients"
     """Kind of its images, so that artificial ones are never taken for patients."""
+    protocol: Protocol = PROTOCOL
+    """Of the site, like the two that follow."""
+    version: Version = __version__
+    code: CodeDigest = field(default_factory=code_digest)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a region that consists of none of its labels."""
         unknown = [region for region in self.regions if region not in self.labels.regions]
         if unknown:
             raise ValueError(f"regions: {unknown[0]} consists of no labels")
+
+    @property
+    def versions(self) -> Versions:
+        """What the site runs."""
+        return Versions(protocol=self.protocol, version=self.version, code=self.code)
 
     def counts(self) -> dict[str, int]:
         """The fields sent as numbers, which the site's manifest shows."""
@@ -56,7 +75,8 @@ class SiteInfo:
 
     @classmethod
     def read(cls, counts: Mapping[str, Any], description: npt.NDArray[Any]) -> SiteInfo:
-        """From a message's numbers and array. Raises FederationError unless a site of this version could send it."""
+        """From a message's numbers and array. Raises FederationError unless a site of this protocol could send it."""
+        check_protocol(dict(counts), "the site")
         try:
             return TypeAdapter(cls).validate_python({**parse_json(description.tobytes()), **counts})
         except (ValidationError, ValueError, TypeError):
