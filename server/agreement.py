@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ganseg_dist.config import RunConfig
+from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case, Cohort, Source
 from ganseg_dist.data.labels import BINARY, BINARY_REGIONS, BRATS, BRATS_REGIONS, LabelScheme
 from ganseg_dist.data.slices import LESION_CLASSES
@@ -59,13 +59,16 @@ def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelSc
 
 
 def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
-    """The config, now requested, with which a run resumes: what was agreed on earlier, whichever sites joined since.
+    """The config, now requested, with which a run resumes: what was agreed on and fixed when it began, whichever sites
+    joined since.
 
     Raises ConfigError where the request names a channel, region or class outside the agreement.
     """
     data = earlier.data
+    fixed = {"federation.site_batch_size": config.federation.site_batch_size or earlier.federation.site_batch_size}
     return resolve(
-        config, _cohort(*(frozenset(names or ()) for names in (data.modalities, data.regions, data.classes)))
+        override(config, fixed),
+        _cohort(*(frozenset(names or ()) for names in (data.modalities, data.regions, data.classes))),
     )
 
 

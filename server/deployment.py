@@ -16,8 +16,8 @@ from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.site_info import SiteInfo
-from ganseg_dist.federation.strategy import config_at_sites
-from ganseg_dist.planning.run_folder import open_run
+from ganseg_dist.federation.strategy import config_at_sites, with_site_batch_size
+from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.training.run_training import only_trainer, run_training
@@ -56,7 +56,7 @@ def deploy(
         config, data = agree_again(request.config, existing.config()), existing.data()
     else:
         joined = _joined(request, sites, partial(tracker.warn, 0))
-        config = agree(request.config, joined)
+        config = with_site_batch_size(agree(request.config, joined), len(joined))
         write_line(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
         data = _data_record(config, joined)
     run, _ = open_run(
@@ -67,6 +67,7 @@ def deploy(
     with only_trainer(run):
         if run.finished:
             return run
+        update_config(run, config)
         train = partial(train_federation, run, config, sites, tracker=tracker, least_sites=request.least_sites)
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
         run_training(run, train, monitors=monitors, tags={}, started=started)
@@ -75,7 +76,7 @@ def deploy(
 
 def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
     """The hospitals' records. Members are then cleared: they enrol again and prepare data by the agreed config."""
-    sites_config = config_at_sites(request.config, request.least_sites).to_json()
+    sites_config = config_at_sites(request.config).to_json()
     sites.enrol(RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config), request.least_sites, warn)
     joined = list(sites.members.values())
     sites.members.clear()

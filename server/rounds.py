@@ -69,7 +69,7 @@ class Federation:
     checkpoints: FolderCheckpoints
     tracker: Tracker
     least_sites: int = 1
-    """Sites that must take part before the first round; each trains with its fraction of the batch."""
+    """Sites that must take part before the first round."""
     system: System = field(init=False)
     state: State = field(init=False)
     ledger: Ledger = field(init=False)
@@ -86,7 +86,7 @@ class Federation:
         self.system = build_system(self.config)
         self.state = prepare_state(self.system, self.config, World())
         self.ledger, self.aggregator = Ledger(), Aggregator(self.config.federation)
-        self.sites_config = config_at_sites(self.config, self.least_sites).to_json()
+        self.sites_config = config_at_sites(self.config).to_json()
         self.planned = schedule(self.system.stages, self.config.federation.rounds)
 
     def run(self) -> Ledger:

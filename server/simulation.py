@@ -22,11 +22,12 @@ from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import local_networks
+from ganseg_dist.federation.strategy import with_site_batch_size
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.planning.mapper import Bar, map_here, no_bar
 from ganseg_dist.planning.plan import check_plan, plan_training
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.planning.run_folder import open_run
+from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.run import check_classes
 from ganseg_dist.systems import build_system
@@ -87,8 +88,9 @@ def simulate_on(
     started = time.monotonic()
     plan = plan_training(request, mapper=map_here, bar=bar)
     patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)
+    config = with_site_batch_size(plan.config, len(patients))
     run, split = open_run(
-        request.name(), plan.config, plan.data_record, plan.cohort, split=request.split,
+        request.name(), config, plan.data_record, plan.cohort, split=request.split,
         request=request.to_record(), sites={name: len(members) for name, members in patients.items()},
         workers=1, device="cuda" if request.gpus else "cpu",
         **({} if simulation.command is None else {"command": simulation.command}),
@@ -97,12 +99,13 @@ def simulate_on(
     with only_trainer(run):
         if run.finished:
             return run
+        update_config(run, config)
         check_plan(plan, request, {"": split}, lambda warning: write_line(f"warning: {warning}"))
         site_folders = _create_site_folders(run, request, patients, split)
         sites = Sites(
             connect(list(site_folders.values())), plan.config.federation.deadline_seconds, write_line, site_folders
         )
-        train = partial(train_federation, run, plan.config, sites, tracker=tracker, least_sites=len(site_folders))
+        train = partial(train_federation, run, config, sites, tracker=tracker, least_sites=len(site_folders))
         run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 

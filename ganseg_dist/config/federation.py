@@ -35,8 +35,8 @@ class FederationConfig(Frozen):
     norm_layers: Literal["shared", "local"] = "shared"
     """Scale and shift of the normalisation layers; local keeps each site's (FedBN)."""
     site_batch_size: Count | None = None
-    """Examples of a site's step; none: train.batch_size divided among the sites, which gives as many steps as training
-    on pooled data."""
+    """Examples of a site's step; none: train.batch_size divided among the sites with which the run begins, which gives
+    as many steps as training on pooled data. The run's config records the number, which then stays."""
     weighting: Literal["slices", "cases"] = "slices"
     """Weight of a site's update: its number of slices or of cases."""
     largest_share: Fraction = 0.5

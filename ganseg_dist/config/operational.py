@@ -30,6 +30,25 @@ def result_config(config: RunConfig) -> RunConfig:
     return override(config, operational_fields(config))
 
 
+def fixed_change(old: RunConfig, new: RunConfig) -> str | None:
+    """The first field that changes the result and differs, with both values, and the operational ones that differ too.
+
+    None where a run of the old config may resume by the new one.
+    """
+    changed, operational = changed_fields(old, new), operational_fields(old) | operational_fields(new)
+    fixed = [name for name in changed if name not in operational]
+    if not fixed:
+        return None
+    free = [f"{change}, which may change" for change in operational_changes(old, new)]
+    return "; ".join([f"{_change(old, new, fixed[0])}, which changes the result", *free])
+
+
+def operational_changes(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
+    """`train.threads was 1, is 2` for each operational field that differs."""
+    operational = operational_fields(old) | operational_fields(new)
+    return tuple(_change(old, new, name) for name in changed_fields(old, new) if name in operational)
+
+
 def changed_fields(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
     """Dotted names, sorted, of the fields that differ or that only one of the configs has."""
     before, after = old.flat(), new.flat()
@@ -38,3 +57,7 @@ def changed_fields(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
         for name in sorted({*before, *after})
         if (name in before, before.get(name)) != (name in after, after.get(name))
     )
+
+
+def _change(old: RunConfig, new: RunConfig, name: str) -> str:
+    return f"{name} was {old.flat().get(name)}, is {new.flat().get(name)}"

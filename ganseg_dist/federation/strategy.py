@@ -106,14 +106,21 @@ def strategy_of(federation: FederationConfig) -> Strategy:
     return chosen(**{name: getattr(federation, name) for name in chosen.model_fields})
 
 
-def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
-    """The config by which each of this many sites trains.
+def with_site_batch_size(config: RunConfig, sites: int) -> RunConfig:
+    """The config of a run that this many sites begin, which fixes the batch of each; a given one stays.
 
     A step of the federation is a step at every site, so that its batch is spread over all of them: like workers of one
     run, n sites take an n-th of `train.batch_size` each. With whole batches they would take an n-th of the steps that
     the same data give in one place, and average models that have hardly changed.
-
-    For one site it is the run's config, apart from what the strategy changes.
     """
     batch_size = config.federation.site_batch_size or max(1, round(config.train.batch_size / sites))
+    return override(config, {"federation.site_batch_size": batch_size})
+
+
+def config_at_sites(config: RunConfig) -> RunConfig:
+    """The config by which each site trains.
+
+    Before the run has fixed the sites' batch (`with_site_batch_size`), it has the whole one.
+    """
+    batch_size = config.federation.site_batch_size or config.train.batch_size
     return override(config, {"train.batch_size": batch_size, **strategy_of(config.federation).site_fields()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from typing import Any
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
+from ganseg_dist.config.operational import fixed_change, operational_changes
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.record import CaseRecord, DataRecord
 from ganseg_dist.errors import RunError
 from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.runs import Run, training_run
+
+logger = logging.getLogger(__name__)
 
 
 def planned_run(
@@ -27,24 +31,21 @@ def planned_run(
 
     Without a given split, as an experiment gives one, patients are drawn from the config's seed and fractions.
 
-    Raises RunError when the name belongs to another config, other data or an experiment, and DataError when there are
-    too few patients to split.
+    Raises RunError when the name belongs to another config (operational fields may differ), other data or an
+    experiment, and DataError when there are too few patients to split.
     """
     run = training_run(name)
     if not (run.folder / "run.json").exists():
         return run, split or split_as_configured(cohort, config)
-    if run.config() != config:
-        raise RunError(
-            f"{name}: was started with another config ({first_difference(run.config(), config)}); "
-            "choose another --run-name"
-        )
-    if split is not None and run.split() != split:
-        raise RunError(f"{name}: was started with another split; choose another --run-name")
+    if (change := fixed_change(run.config(), config)) is not None:
+        raise RunError(f"{name}: was started with another config ({change}); choose another --run-name")
     stored = run.data()
     if _cases(stored) != _cases(data):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
     if stored.labels != data.labels:
         raise RunError(f"{name}: was started on masks with other labels; choose another --run-name")
+    if split is not None and run.split() != split:
+        raise RunError(f"{name}: was started with another split; choose another --run-name")
     return run, run.split()
 
 
@@ -69,6 +70,17 @@ def open_run(
     }
     write_records(run, config, split.to_dict(), data, status | facts)
     return run, split
+
+
+def update_config(run: Run, config: RunConfig) -> None:
+    """Record the config by which a run resumes, whose operational fields may be others than before.
+
+    Call it while the run is locked: another process may be training it.
+    """
+    changes = operational_changes(run.config(), config)
+    if changes:
+        logger.warning("%s: resumes with another config (%s); it changes no result", run.name, "; ".join(changes))
+        write_text(run.folder / "config.json", config.to_json())
 
 
 def write_records(
@@ -133,10 +145,3 @@ def code_version() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
-
-
-def first_difference(old: RunConfig, new: RunConfig) -> str:
-    """The first field that differs: `train.epochs was 5, is 6`."""
-    before, after = old.flat(), new.flat()
-    field = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
-    return f"{field} was {before.get(field)}, is {after.get(field)}"

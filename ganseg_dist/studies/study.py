@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
+from ganseg_dist.config.operational import fixed_change, result_config
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.names import SAFE
-from ganseg_dist.planning.run_folder import first_difference
 from ganseg_dist.runs import SWEEP, Run, candidate_folders, name_of_trial, named_run, runs_root
 from ganseg_dist.studies.trial import TrialResult
 
@@ -53,17 +53,15 @@ class Study:
     def of_request(cls, run: Run, request: Mapping[str, Any]) -> Study:
         """The study of this request in a new folder, or the existing one, which resumes; nothing is written.
 
-        Raises RunError when the folder is a run's, or a study's of another request some of whose trials have started.
+        Raises RunError when the folder is a run's, or a study's of another request some of whose trials have started;
+        operational fields of configs may differ.
         """
         study = Study(run, json.loads(json.dumps(request)))
         if (run.folder / "study.json").exists():
             earlier = Study.load(run)
-            changed = [name for name, value in study.request.items() if earlier.request.get(name) != value]
-            if changed and earlier.has_trials:
-                what = f"another {changed[0]}"
-                if not study.is_sweep:
-                    what = f"other trials or data ({_describe_change(earlier, study, changed[0])})"
-                raise RunError(f"{run.name}: was started with {what}; choose another --run-name")
+            change = _fixed_change(earlier, study)
+            if change is not None and earlier.has_trials:
+                raise RunError(f"{run.name}: was started with {change}; choose another --run-name")
         elif run.folder.exists() and any(run.folder.iterdir()):
             kind = "a sweep" if study.is_sweep else "an experiment"
             raise RunError(f"{run.folder}: is a run, not {kind}; choose another --run-name")
@@ -158,6 +156,20 @@ def write_result(file: Path, result: TrialResult) -> None:
     write_json(file, sealed(asdict(result)))
 
 
+def _fixed_change(earlier: Study, now: Study) -> str | None:
+    """The first difference between two requests that changes the results, as text; None where there is none."""
+    if earlier.request == now.request:
+        return None
+    before, after = _with_operational_defaults(earlier.request), _with_operational_defaults(now.request)
+    field = next((name for name in after if before.get(name) != after[name]), None)
+    if field is None:
+        return None
+    if not now.is_sweep:
+        return f"other trials or data ({_describe_change(earlier, now, field)})"
+    detail = f" ({_config_change(earlier.request, now.request)})" if field == "config" else ""
+    return f"another {field}{detail}"
+
+
 def _describe_change(earlier: Study, now: Study, field: str) -> str:
     """The first difference between two experiments that differ in this field, as text."""
     before, after = earlier.request.get(field), now.request[field]
@@ -166,7 +178,21 @@ def _describe_change(earlier: Study, now: Study, field: str) -> str:
     for name in (*before, *after):
         if name not in after or name not in before:
             return f"trial {name} is {'no longer' if name in before else 'new'} among them"
-        if "config" in after[name] and before[name]["config"] != after[name]["config"]:
-            configs = (RunConfig.from_json(json.dumps(trials[name]["config"])) for trials in (before, after))
-            return first_difference(*configs)
+        if "config" in after[name] and (change := _config_change(before[name], after[name])) is not None:
+            return change
     return "other patients"
+
+
+def _config_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    return fixed_change(*(RunConfig.from_json(json.dumps(entry["config"])) for entry in (before, after)))
+
+
+def _with_operational_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A request, or a trial of it, with the operational fields of every config at their defaults."""
+    values = dict(entry)
+    if "config" in values:
+        config = RunConfig.from_json(json.dumps(values["config"]), "study.json: config")
+        values["config"] = result_config(config).model_dump(mode="json")
+    if isinstance(trials := values.get("trials"), Mapping):
+        values["trials"] = {name: _with_operational_defaults(trial) for name, trial in trials.items()}
+    return values

@@ -23,7 +23,7 @@ from ganseg_dist.planning.mapper import Bar, map_here, no_bar
 from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.prepare import Prepared, prepare_training
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.planning.run_folder import open_run, planned_run
+from ganseg_dist.planning.run_folder import open_run, planned_run, update_config
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
@@ -63,6 +63,7 @@ def train_session(request: TrainingRequest, *, tracker: Tracker | None = None, b
         stack.enter_context(only_trainer(run))
         if run.finished:
             return run
+        update_config(run, plan.config)
         if not request.local:
             with bar(f"Starting {request.workers} Ray worker(s)"):
                 pass

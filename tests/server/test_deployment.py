@@ -10,7 +10,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import Tracker
-from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.errors import ConfigError, FederationError, RunError
 from ganseg_dist.systems import recipe
 from server import sites as module
 from server.deployment import Deployment, deploy
@@ -74,7 +74,7 @@ def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
     assert "Sites: north" in (run.model / "card.md").read_text()
 
 
-def test_deploy_resumes_with_agreed_config(hospitals):
+def interrupt_in_second_round(hospitals: InProcessGrid, request: Deployment) -> None:
     deadly = {"rounds": 0}
 
     class Killed(InProcessGrid):
@@ -86,13 +86,41 @@ def test_deploy_resumes_with_agreed_config(hospitals):
             return super().push_messages(wanted)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(deployment(), Killed(app, hospitals.nodes), tracker=Tracker())
+        deploy(request, Killed(app, hospitals.nodes), tracker=Tracker())
+
+
+def test_deploy_resumes_with_agreed_config(hospitals):
+    interrupt_in_second_round(hospitals, deployment())
     lines: list[str] = []
     run = deploy(deployment(), hospitals, tracker=Tracker(), write_line=lines.append)
     assert "together: resumes from round 2 of 2" in lines
     federation = run.federation()
     assert federation is not None
     assert [record.round for record in federation.rounds] == [1, 2]
+
+
+def test_deploy_fixes_site_batch_size_by_sites_that_begin_not_by_least_sites(hospitals, caplog):
+    """A resume with another gate, deadline and quorum trains on as before."""
+    interrupt_in_second_round(hospitals, deployment(least_sites=1))
+    resumed = deployment(2, **{"federation.deadline_seconds": 1800.0, "federation.quorum": 1.0})
+    run = deploy(resumed, hospitals, tracker=Tracker())
+    assert run.finished
+    assert run.config().federation.site_batch_size == run.config().train.batch_size // 2
+    assert run.config().federation.deadline_seconds == 1800.0
+    changes = "federation.deadline_seconds was 3600.0, is 1800.0; federation.quorum was 0.5, is 1.0"
+    assert f"together: resumes with another config ({changes}); it changes no result" in caplog.messages
+
+
+def test_deploy_rejects_another_site_batch_size_on_resume(hospitals):
+    interrupt_in_second_round(hospitals, deployment())
+    other = deployment(**{"federation.site_batch_size": 3, "federation.quorum": 1.0})
+    batch_size = other.config.train.batch_size // 2
+    with pytest.raises(RunError) as rejected:
+        deploy(other, hospitals, tracker=Tracker())
+    assert str(rejected.value) == (
+        f"together: was started with another config (federation.site_batch_size was {batch_size}, is 3, which changes "
+        "the result; federation.quorum was 0.5, is 1.0, which may change); choose another --run-name"
+    )
 
 
 def test_deploy_rejects_other_fields_than_agreed_on_resume(hospitals):

@@ -11,7 +11,7 @@ from ganseg_dist.atomic import write_csv
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.federation.comparison import ALONE, FEDERATED, OWN, ComparedScore
-from ganseg_dist.federation.strategy import config_at_sites
+from ganseg_dist.federation.strategy import config_at_sites, with_site_batch_size
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.report.score_text import NOTHING
@@ -33,11 +33,12 @@ def federation_trials(config: RunConfig, split: Split, sites: Mapping[str, Seque
 
     A site alone has the same batch size and the same steps per epoch as in the federation.
     """
-    at_site = override(config, {"train.batch_size": config_at_sites(config, len(sites)).train.batch_size})
+    federated = with_site_batch_size(config, len(sites))
+    at_site = override(config, {"train.batch_size": config_at_sites(federated).train.batch_size})
     site_splits = {site: split.of(patients) for site, patients in sites.items()}
     folders = folder_names(sites, longest=LONGEST_PART)
     return [
-        Trial(FEDERATED, {"arm": FEDERATED}, config, split),
+        Trial(FEDERATED, {"arm": FEDERATED}, federated, split),
         Trial(POOLED, {"arm": POOLED}, config, split),
         *(
             Trial(

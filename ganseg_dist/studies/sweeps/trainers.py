@@ -22,6 +22,7 @@ from ganseg_dist.atomic import copy_files, write_text
 from ganseg_dist.cluster.shared_paths import check_worker_paths, training_paths
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig, override
+from ganseg_dist.config.operational import fixed_change
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, checkpoint_damage, read_position
@@ -145,11 +146,12 @@ class Trainer:
         config = job.config_of(values)
         run = job.run_of(str(tune.get_context().get_trial_name()))
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
-        if run.finished and run.config() == config:  # and killed before Tune recorded it
+        earlier = run.config() if (run.folder / "run.json").exists() else config
+        if run.finished and fixed_change(earlier, config) is None:  # and killed before Tune recorded it
             job.report_end(run, config, monitors)
             return
         _restore_checkpoint(tune.get_checkpoint(), run)
-        if (run.folder / "run.json").exists() and run.config() != config:  # PBT continues with other values
+        if earlier != config:  # PBT continues with other values
             write_text(run.folder / "config.json", config.to_json())
         request = job.request
         run, _ = open_run(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from ganseg_dist.atomic import write_json
+from ganseg_dist.config import override
 from ganseg_dist.digests import sealed
 from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.results import CaseRow
@@ -12,6 +13,7 @@ from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.experiments.run import run_experiment
 from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.trial import TrialResult
+from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
 STUDY = {"kind": "folds", "labels": "brats", "trials": {"first": {}}}
@@ -38,6 +40,25 @@ def test_study_rejects_other_label_scheme(own_runs):
     Study.of_request(found, STUDY).begin()
     with pytest.raises(RunError, match="labels was brats, is brats2023"):
         Study.of_request(found, STUDY | {"labels": "brats2023"})
+
+
+@pytest.mark.parametrize("kind", ["fractions", "sweep"])
+def test_study_resumes_with_operational_fields_alone_changed(own_runs, kind):
+    def request(**changes):
+        config = {"config": override(recipe("ganet_seg_debug"), changes).model_dump(mode="json")}
+        return {"kind": kind, **({"trials": 2, **config} if kind == "sweep" else {"trials": {"first": config}})}
+
+    found = named_run("e")
+    Study.of_request(found, request()).begin()
+    (found.folder / "trials").mkdir()
+    write_json(found.folder / "trials" / "001.json", {})
+    resumed = Study.of_request(found, request(**{"train.threads": 2}))
+    resumed.begin()
+    assert Study.load(found).request == resumed.request
+    with pytest.raises(
+        RunError, match=r"train.epochs was 3, is 9, which changes the result; train.threads was 2, is 1"
+    ):
+        Study.of_request(found, request(**{"train.epochs": 9}))
 
 
 def _scored(job):
