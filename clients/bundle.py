@@ -11,6 +11,7 @@ import io
 import logging
 import tomllib
 import zipfile
+import zlib
 
 from ganseg_dist import __version__
 from ganseg_dist.compat.flower import run_clientapp
@@ -20,21 +21,59 @@ from ganseg_dist.errors import FederationError
 APP = "clients.app:app"
 HARMLESS = {"pyproject.toml", "README.md", ".info/CONTENT"}
 """The only files that a bundle may hold: anything else would lie where Python looks for modules."""
+LARGEST_BUNDLE = 2**20
+"""Bytes, and of each file in it: this project's has 30 kB."""
+FOREIGN = "bundle: contains code, and this site runs only the code that it has installed"
+TOO_LARGE = f"bundle: is larger than {LARGEST_BUNDLE // 1024} kB, or a file in it is; ask the operator what was started"
 
 
 def check_bundle(bundle: bytes) -> None:
     """Raises FederationError for a bundle with files beyond HARMLESS, of another app or of another version."""
     try:
-        with zipfile.ZipFile(io.BytesIO(bundle)) as files:
-            unknown = sorted(set(files.namelist()) - HARMLESS)
-            project = tomllib.loads(files.read("pyproject.toml").decode())
+        files = _unpacked(bundle)
+        project = tomllib.loads(files["pyproject.toml"].decode())
         app, version = project["tool"]["flwr"]["app"]["components"]["clientapp"], project["project"]["version"]
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise FederationError("bundle: cannot be read") from None
-    if unknown or app != APP:
-        raise FederationError("bundle: contains code, and this site runs only the code that it has installed")
+    if app != APP:
+        raise FederationError(FOREIGN)
     if version != __version__:
         raise FederationError(f"bundle: is of another version than this site's, {__version__}")
+
+
+def _unpacked(bundle: bytes) -> dict[str, bytes]:
+    """The bundle's files by name, unpacked in memory. Raises FederationError, and ValueError for a damaged archive.
+
+    A file is read up to LARGEST_BUNDLE whatever size the archive states, and must have that size: Flower's unpacking,
+    which trusts it, then needs no more memory than this did.
+    """
+    if len(bundle) > LARGEST_BUNDLE:
+        raise FederationError(TOO_LARGE)
+    try:
+        with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+            entries = archive.infolist()
+            if not HARMLESS.issuperset(entry.filename for entry in entries):
+                raise FederationError(FOREIGN)
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise ValueError("a file is there twice")
+            return {entry.filename: _content(archive, entry) for entry in entries}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """A file's content. Raises FederationError for one that is too large, ValueError for one of another stated size."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
+        raise ValueError("is packed in an unusual way")
+    stated, entry.file_size = entry.file_size, LARGEST_BUNDLE + 2  # zipfile stops there, and not where it is stated
+    with archive.open(entry) as file:
+        content = file.read(LARGEST_BUNDLE + 1)
+    entry.file_size = stated
+    if max(len(content), stated) > LARGEST_BUNDLE:
+        raise FederationError(TOO_LARGE)
+    if len(content) != stated:
+        raise ValueError("has another size than the archive states")
+    return content
 
 
 def main() -> None:
