@@ -25,7 +25,8 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
 from ganseg_dist.federation.privacy import Releases, Terms, private_update, withholds_scores
-from ganseg_dist.federation.protocol import RoundInstruction, Scores
+from ganseg_dist.federation.protocol import NO_SCORES, RoundInstruction, Scores
+from ganseg_dist.federation.replies import loss_names
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.inference.model_folder import Thresholds, write_model
@@ -37,9 +38,6 @@ RESIDUAL = "residual.safetensors"
 """File in a checkpoint, beside the engine's: what coarse encodings have not sent yet (error feedback)."""
 
 logger = logging.getLogger(__name__)
-
-NO_SCORES = Scores(1.0, {})
-"""Sent by a site that keeps its numbers (`withholds_scores`); examples are 1 for every such site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,9 @@ class Site:
             message = dict(releases.once(instruction.round, lambda: message))
         if withholds_scores(config):
             return message, NO_SCORES
-        return message, Scores(_examples(config, data.train), losses.values)
+        known = loss_names(context.stage)
+        values = {name: value for name, value in losses.values.items() if name in known}
+        return message, Scores(_examples(config, data.train), values)
 
     def evaluate(self, instruction: RoundInstruction, received: Arrays) -> Scores:
         """Validation scores of the server's weights on this site's validation cases."""

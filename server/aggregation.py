@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.federation import FederationConfig
-from ganseg_dist.errors import ConfigError
+from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.strategy import StageState, strategy_of
 
@@ -35,7 +35,8 @@ def validate_setup(config: RunConfig, sites: int) -> None:
 def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[str, float]:
     """Shares in proportion to the examples, none above the largest; they sum to 1, and one site's is 1.0.
 
-    With n >= 1 sites of e_i > 0 examples and the cap c = max(largest_share, 1/n), as below 1/n no shares sum to 1:
+    A site without examples has the share 0. With n sites of e_i > 0 examples and the cap c = max(largest_share, 1/n),
+    as below 1/n no shares sum to 1:
 
         w_i = min(c, lambda e_i),   lambda such that sum_i w_i = 1
 
@@ -44,16 +45,38 @@ def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[st
     less: the first site that is not cut determines lambda.
 
     The order in which sites answered changes no bit of the result.
+
+    Raises FederationError where no site has an example.
     """
-    cap = max(largest_share, 1 / len(examples))
-    ordered = sorted(examples, key=lambda site: (-examples[site], site))
-    shares: dict[str, float] = {}
+    with_examples = [site for site in examples if examples[site] > 0]
+    if not with_examples:
+        raise FederationError("federation: no site has anything to train on; see what each stated when it joined")
+    cap = max(largest_share, 1 / len(with_examples))
+    ordered = sorted(with_examples, key=lambda site: (-examples[site], site))
+    shares = dict.fromkeys(examples, 0.0)
     remaining = 1.0
     for place, site in enumerate(ordered):
         proportion = examples[site] / math.fsum(examples[other] for other in ordered[place:])
         shares[site] = min(cap, remaining * proportion)
         remaining -= shares[site]
     return {site: shares[site] for site in examples}
+
+
+def mean_scores(
+    scores: Mapping[str, Mapping[str, float]], cases: Mapping[str, float], largest_share: float, *, alone: bool
+) -> dict[str, float]:
+    """By name, the mean of the sites' scores; a site weighs by its cases and, as in training, no more than the cap.
+
+    What a single site sends of several is no mean: the site would choose alone which round is the best. `alone` says
+    that the federation has one site.
+    """
+    means: dict[str, float] = {}
+    for name in dict.fromkeys(name for of_site in scores.values() for name in of_site):
+        of_name = {site: cases[site] for site in scores if name in scores[site] and cases[site] > 0}
+        if len(of_name) > 1 or (alone and of_name):
+            weights = site_weights(of_name, largest_share)
+            means[name] = math.fsum(weights[site] * scores[site][name] for site in sorted(of_name))
+    return means
 
 
 class Aggregator:

@@ -16,9 +16,9 @@ from flwr.serverapp import Grid
 
 from ganseg_dist.compat.flower import identify_server, set_message_id
 from ganseg_dist.errors import GansegError
+from ganseg_dist.federation.protocol import PROCESS_DIED
 
 RUN = 1
-DIED = (2000, "the site's process died")
 
 Answer = Callable[[Message, Context], Message]
 """A ClientApp, or a function with its signature."""
@@ -118,14 +118,14 @@ class RayGrid(InProcessGrid):
         import ray
 
         wanted = {self.running[message_id][0]: message_id for message_id in message_ids if message_id in self.running}
-        done, _ = ray.wait(list(wanted), num_returns=len(wanted), timeout=0.1) if wanted else ([], [])
+        done, _ = ray.wait(list(wanted), num_returns=len(wanted), timeout=0) if wanted else ([], [])
         replies = []
         for reference in done:
             _, message, _ = self.running.pop(wanted[reference])
             try:
                 replies.append(ray.get(reference))
             except ray.exceptions.RayError:
-                replies.append(Message(Error(*DIED), reply_to=message))
+                replies.append(Message(Error(*PROCESS_DIED), reply_to=message))
         now = time.monotonic()
         for message_id, (reference, _, end) in list(self.running.items()):
             if now > end:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from pydantic import BaseModel, Field
 from safetensors.numpy import load_file, save_file
 
@@ -29,18 +28,20 @@ from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.flower import arrays_of, numbers_of
+from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
 from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores
 from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteRound
+from ganseg_dist.federation.replies import evaluate_layout, finish_layout, train_layout
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.federation.strategy import StageState, config_at_sites
 from ganseg_dist.files import read_json
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
-from server.aggregation import Aggregator, site_weights, validate_setup
+from server.aggregation import Aggregator, mean_scores, site_weights, validate_setup
 from server.firewall import AcceptedNorms, Firewall, Update
+from server.inbox import read_replies
 from server.sites import Sites
 
 TRIES = 3
@@ -253,19 +254,19 @@ class Federation:
 
     def _read(self, replies: Mapping[int, Message], initial: Arrays, part: Round) -> tuple[list[Update], list[LeftOut]]:
         """Decodes the sites' messages; returns their updates, and a record of each that could not be read."""
-        updates, unread = [], []
-        for node, reply in replies.items():
+        stage, federation = self.system.stages[part.stage], self.config.federation
+        stated, shapes = self._stated_examples(), {name: array.shape for name, array in initial.items()}
+
+        def read(node: int, content: RecordDict) -> Update:
             site = self.sites.members[node].name
-            if reply.has_error():
-                unread.append(LeftOut(site, part.number, reply.error.reason or "the site failed"))
-                continue
-            try:
-                message, scores = arrays_of(reply.content), Scores.from_numbers(numbers_of(reply.content))
-                arrays = decode(message, initial, self.config.federation)
-                updates.append(Update(site, arrays, scores.examples, scores.values))
-            except FederationError as error:
-                unread.append(LeftOut(site, part.number, str(error)))
-        return updates, unread
+            arrays, numbers = unpack_reply(content, train_layout(stage, shapes, federation, stated[site]))
+            scores = Scores.from_numbers(numbers)
+            examples = stated[site] if scores.examples is None else scores.examples
+            return Update(site, decode(arrays, initial, federation), examples, scores.values)
+
+        updates, reasons = read_replies(replies, read)
+        unread = [LeftOut(self.sites.members[node].name, part.number, reason) for node, reason in reasons.items()]
+        return list(updates.values()), unread
 
     def _inspect(self, updates: list[Update], initial: Arrays, part: Round) -> tuple[list[Update], list[LeftOut]]:
         federation = self.config.federation
@@ -281,20 +282,25 @@ class Federation:
         return kept, quarantined
 
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-        """Each site's validation scores of the new weights, and their means over the sites' cases."""
+        """Each site's validation scores of the new weights, and their means over the sites."""
         instruction = self.instruction(part.number, part.stage, part.until, part.until)
-        self.sites.write_line(f"{self._round_text(part)}: asking {len(self.sites.members)} sites to score")
-        scores_by_site: dict[str, Scores] = {}
-        for node, reply in self.sites.ask(EVALUATE, instruction, merged).items():
-            if not reply.has_error():
-                with suppress(FederationError):  # an unreadable reply has no scores
-                    scores_by_site[self.sites.members[node].name] = Scores.from_numbers(numbers_of(reply.content))
-        cases = {site: scores.examples for site, scores in scores_by_site.items()}
-        finite = {
-            site: {name: value for name, value in scores.values.items() if math.isfinite(value)}
-            for site, scores in scores_by_site.items()
-        }
-        return finite, _weighted(finite, cases)
+        members, stage = self.sites.members, self.system.stages[part.stage]
+        self.sites.write_line(f"{self._round_text(part)}: asking {len(members)} sites to score")
+
+        def read(node: int, content: RecordDict) -> Scores:
+            _, numbers = unpack_reply(content, evaluate_layout(stage, members[node].cases))
+            return Scores.from_numbers(numbers)
+
+        replies = self.sites.ask(EVALUATE, instruction, merged)
+        scores, reasons = read_replies(replies, read)
+        for node, reason in reasons.items():
+            site = members[node].name
+            why = self.sites.failure(site, replies[node].error) if replies[node].has_error() else reason
+            self.warn(f"round {part.number}: {site}: its scores are not used: {why}")
+            self.ledger.quarantined.append(LeftOut(site, part.number, reason, "evaluate"))
+        values = {members[node].name: dict(of_site.values) for node, of_site in scores.items()}
+        cases = {members[node].name: of_site.examples or 0.0 for node, of_site in scores.items()}
+        return values, mean_scores(values, cases, self.config.federation.largest_share, alone=len(members) == 1)
 
     def _finish(self) -> None:
         """Send every site the last weights, from which it stores its model."""
@@ -302,10 +308,12 @@ class Federation:
         instruction = self.instruction(len(self.ledger.rounds), stages, best=self.ledger.was_best)
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
         self.sites.write_line(f"asking {len(self.sites.members)} sites to save their models")
-        for node, reply in self.sites.ask(FINISH, instruction, arrays).items():
-            if reply.has_error():
-                site = self.sites.members[node].name
-                self.warn(f"{site}: saved no model: {self.sites.failure(site, reply.error)}")
+        replies = self.sites.ask(FINISH, instruction, arrays)
+        _, reasons = read_replies(replies, lambda _, content: unpack_reply(content, finish_layout()))
+        for node, reason in reasons.items():
+            site = self.sites.members[node].name
+            why = self.sites.failure(site, replies[node].error) if replies[node].has_error() else reason
+            self.warn(f"{site}: saved no model: {why}")
 
     def enrol(self, least: int) -> None:
         """Enrol the available nodes. Raises FederationError when fewer than `least` take part by the deadline."""

@@ -5,22 +5,25 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+from flwr.app import RecordDict
+
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.differences import differences
-from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes, fingerprint_layout
 from ganseg_dist.federation.fingerprint.record import FILE, to_record
-from ganseg_dist.federation.flower import arrays_of
+from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.protocol import FINGERPRINT
-from ganseg_dist.federation.record import FederationRecord, SiteCounts
+from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.results import log_sites
 from ganseg_dist.tracking.tracked_run import TrackedRun
+from server.inbox import read_replies
 from server.rounds import Federation
 from server.sites import Sites
 
@@ -63,16 +66,19 @@ def _write_fingerprints(run: Run, federation: Federation) -> None:
 
 def _collect(federation: Federation) -> dict[str, Fingerprint]:
     """Fingerprints by site; warns of each site that sends none."""
-    fingerprints: dict[str, Fingerprint] = {}
     expected_axes = axes(federation.config.data)
     members = federation.sites.members
     federation.sites.write_line(f"asking {len(members)} sites for the fingerprints of their data")
-    for node, reply in sorted(federation.sites.ask(FINGERPRINT, federation.instruction(), {}).items()):
-        site = members[node].name
-        try:
-            if reply.has_error():
-                raise FederationError(reply.error.reason or "the site failed")
-            fingerprints[site] = Fingerprint.from_arrays(arrays_of(reply.content), expected_axes)
-        except FederationError as error:
-            federation.warn(f"{site}: its data are not compared with the others: {error}")
-    return fingerprints
+
+    def read(node: int, content: RecordDict) -> Fingerprint:
+        arrays, _ = unpack_reply(content, fingerprint_layout(expected_axes))
+        fingerprint = Fingerprint.from_arrays(arrays, expected_axes)
+        if fingerprint.patients > members[node].patients:
+            raise FederationError("fingerprint: covers more patients than the site stated before; look at its data")
+        return fingerprint
+
+    fingerprints, reasons = read_replies(federation.sites.ask(FINGERPRINT, federation.instruction(), {}), read)
+    for node, reason in sorted(reasons.items()):
+        federation.warn(f"{members[node].name}: its data are not compared with the others: {reason}")
+        federation.ledger.quarantined.append(LeftOut(members[node].name, 0, reason, "fingerprint"))
+    return {members[node].name: fingerprints[node] for node in sorted(fingerprints)}

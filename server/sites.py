@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from ganseg_dist.compat.flower import pull_reply
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.flower import UNREADABLE, arrays_of, numbers_of, pack_instruction
-from ganseg_dist.federation.protocol import PREFLIGHT, SITE_ERROR_CODES, RoundInstruction
+from ganseg_dist.federation.flower import pack_instruction, unpack_reply
+from ganseg_dist.federation.protocol import PREFLIGHT, SITE_ERROR_CODES, RoundInstruction, error_text
 from ganseg_dist.federation.shared_parameters import Arrays
-from ganseg_dist.federation.site_info import SiteInfo
+from ganseg_dist.federation.site_info import SiteInfo, preflight_layout
+from ganseg_dist.federation.versions import check_protocol
 from ganseg_dist.plural import counted
+from ganseg_dist.printable import printable
+from server.inbox import read_reply
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
@@ -116,8 +120,8 @@ class Sites:
         return replies
 
     def failure(self, site: str, error: Error) -> str:
-        """The reason of a site's error reply; in a simulation followed by the last line of its log."""
-        reason = error.reason or "the site failed"
+        """The reason of a site's error reply, by its code; in a simulation followed by the last line of its log."""
+        reason = error_text(error.code)
         line = self.last_log_line(site) if error.code in SITE_ERROR_CODES else None
         return reason if line is None else f"{reason}: {line}"
 
@@ -135,22 +139,20 @@ class Sites:
         pushed = zip(self.grid.push_messages(messages), nodes, strict=False)
         return {message_id: node for message_id, node in pushed if message_id}
 
-    def _receive(self, waiting: dict[str, int]) -> list[tuple[int, Message]]:
+    def _receive(self, waiting: dict[str, int]) -> Iterator[tuple[int, Message]]:
         """The replies since the last call, with their nodes; their messages are removed from `waiting`."""
-        if not waiting:
-            return []
-        # The SuperLink's own reply for a lost node comes from no node, so replies are matched by the message that they
-        # answer.
-        replies = list(self.grid.pull_messages(list(waiting)))
-        self.bytes_in += sum(map(_size, replies))
-        return [(waiting.pop(reply.metadata.reply_to_message_id), reply) for reply in replies]
+        # The SuperLink's own reply for a lost node comes from no node, so a reply's node is that of its request.
+        for message_id, node in list(waiting.items()):
+            reply = pull_reply(self.grid, message_id)
+            if reply is not None:
+                del waiting[message_id]
+                self.bytes_in += _size(reply)
+                yield node, reply
 
     def _take_in(self, node: int, reply: Message, warn: Callable[[str], None]) -> None:
         """Record a reply to the preflight as a new member or as a rejection."""
         try:
-            if reply.has_error():
-                raise FederationError(reply.error.reason or "the site failed")
-            info = _site_info(reply)
+            info = read_reply(reply, _site_info)
             if any(info.name == member.name for member in self.members.values()):
                 raise FederationError("another site has its name; change name in its site.json")
         except FederationError as error:
@@ -180,18 +182,19 @@ class Sites:
         """The last line of a simulated site's log, without its time; None for a real site and without a log."""
         with suppress(KeyError, OSError, IndexError):
             lines = (self.folders[site] / "site.log").read_text(encoding="utf-8").splitlines()
-            return LOGGED_AT.sub("", lines[-1])
+            return printable(LOGGED_AT.sub("", lines[-1]))
         return None
 
 
-def _site_info(reply: Message) -> SiteInfo:
-    description = arrays_of(reply.content).get("description")
-    if description is None:
-        raise FederationError(UNREADABLE)
-    return SiteInfo.read(numbers_of(reply.content), description)
+def _site_info(content: RecordDict) -> SiteInfo:
+    # First, as a site of another protocol may send other numbers, and is to be named as such.
+    check_protocol(dict(content.metric_records.get("metrics", {})), "the site")
+    arrays, counts = unpack_reply(content, preflight_layout())
+    return SiteInfo.read(counts, arrays["description"])
 
 
 def _size(reply: Message) -> int:
+    """Bytes of a reply's arrays."""
     if reply.has_error():
         return 0
     return sum(len(array.data) for record in reply.content.array_records.values() for array in record.values())

@@ -79,27 +79,43 @@ def encode(
 def decode(message: Parts, sent: Mapping[str, Weights], federation: FederationConfig) -> dict[str, Weights]:
     """The server's side: a site's weights by name, in the order of `sent`, the weights that it expects back.
 
-    A message is not trusted. Names, types and shapes must be those that follow from `sent` and the encoding, so no
-    message makes the server allocate more than the tensors that it expects. Whether the weights are finite and of a
-    plausible size is for the caller to check, for every encoding alike.
+    A message is not trusted: it has the layout that follows from `sent` and the encoding (`update_layout`), so that it
+    makes the server allocate no more than the tensors that it expects. Whether the weights are of a plausible size is
+    for the caller to check, for every encoding alike.
 
     Raises FederationError for an array that is missing, not expected, or of another type or shape; for a scale that
-    is negative or not finite; for indices out of range, doubled or out of order.
+    is negative or not finite; for indices out of range, doubled or out of order; for weights that are not finite.
     """
     shapes = {name: np.shape(weights) for name, weights in sent.items()}
+    check_arrays(message, update_layout(shapes, federation), AGREED)
     if federation.encoding == "fp32":
-        check_arrays(message, {name: (np.float32, shape) for name, shape in shapes.items()}, AGREED)
-        return {name: message[name] for name in sent}
+        weights = {name: message[name] for name in sent}
+    else:
+        weights = _moved(message, sent, federation)
+    for name in sent:
+        if not np.isfinite(weights[name]).all():
+            raise FederationError(f"{name}: holds values that are not finite")
+    return weights
+
+
+def update_layout(shapes: Mapping[str, Shape], federation: FederationConfig) -> Layout:
+    """Types and shapes of the arrays in which tensors of these shapes travel to the server."""
+    if federation.encoding == "fp32":
+        return {name: (np.float32, shape) for name, shape in shapes.items()}
     code = _code(federation.encoding, federation.kept_share)
-    layouts = {name: code.layout(shape) for name, shape in shapes.items()}
-    expected = {name + part: form for name, layout in layouts.items() for part, form in layout.items()}
-    check_arrays(message, expected, AGREED)
+    return {name + part: form for name, shape in shapes.items() for part, form in code.layout(shape).items()}
+
+
+def _moved(message: Parts, sent: Mapping[str, Weights], federation: FederationConfig) -> dict[str, Weights]:
+    """The weights that were sent plus the differences in a message of the right layout."""
+    assert federation.encoding != "fp32"
+    code = _code(federation.encoding, federation.kept_share)
     weights: dict[str, Weights] = {}
-    for name, layout in layouts.items():
+    for name, start in sent.items():
+        parts = {part: message[name + part] for part in code.layout(np.shape(start))}
         try:
-            with np.errstate(over="ignore"):
-                difference = code.unpack({part: message[name + part] for part in layout}, shapes[name])
-                weights[name] = np.asarray(sent[name] + difference, np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):
+                weights[name] = np.asarray(start + code.unpack(parts, np.shape(start)), np.float32)
         except ValueError as error:
             raise FederationError(f"{name}{error}; the message is damaged or forged, look at its site") from None
     return weights
@@ -158,7 +174,7 @@ class _Levels:
     def unpack(self, parts: Parts, shape: Shape) -> Weights:
         scale = parts[SCALE]
         if not np.isfinite(scale) or scale < 0:
-            raise ValueError(f"{SCALE}: is {scale}, no finite number of 0 or more")
+            raise ValueError(f"{SCALE}: is no finite number of 0 or more")
         return np.asarray(parts[SAME].astype(np.float32) * scale, np.float32)
 
 
@@ -187,7 +203,7 @@ class _Largest:
         indices, values = parts[INDICES].astype(np.int64), parts[VALUES]
         flat = np.zeros(math.prod(shape), np.float32)
         if indices.size and indices.max() >= flat.size:
-            raise ValueError(f"{INDICES}: holds {indices.max()} where a tensor has {flat.size} values")
+            raise ValueError(f"{INDICES}: are beyond the {flat.size} values of the tensor")
         if (np.diff(indices) <= 0).any():
             raise ValueError(f"{INDICES}: are doubled or out of order")
         flat[indices] = values

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import strategy
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.message_layout import MessageLayout, unpack_weights
 from ganseg_dist.federation.protocol import EXAMPLES, RoundInstruction
 from ganseg_dist.federation.shared_parameters import Arrays
 
@@ -32,26 +34,31 @@ def pack_reply(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float])
 
 def unpack_instruction(content: RecordDict) -> RoundInstruction:
     """The instruction of a message. Raises FederationError when it is missing or cannot be read."""
-    try:
-        return RoundInstruction.from_json(str(content.config_records["instruction"]["json"]))
-    except KeyError:
-        raise FederationError(UNREADABLE) from None
+    _check_records(content, {"instruction": ConfigRecord, "arrays": ArrayRecord})
+    record = content["instruction"]
+    if list(record) != ["json"] or not isinstance(text := record["json"], str):
+        raise FederationError(UNREADABLE)
+    return RoundInstruction.from_json(text)
 
 
 def arrays_of(content: RecordDict) -> Arrays:
-    """Arrays by name; nothing is unpickled. Raises FederationError when they cannot be read."""
-    try:
-        return {name: array.numpy() for name, array in content.array_records["arrays"].items()}
-    except (KeyError, TypeError, ValueError, EOFError, OSError):
-        raise FederationError(UNREADABLE) from None
+    """The weights of a server's message, by name. Raises FederationError for anything but float32 arrays."""
+    _check_records(content, {"instruction": ConfigRecord, "arrays": ArrayRecord})
+    return unpack_weights(content.array_records["arrays"])
 
 
-def numbers_of(content: RecordDict) -> dict[str, float]:
-    """Numbers by name. Raises FederationError for lists and for a reply without numbers."""
-    metrics = content.metric_records.get("metrics")
-    if metrics is None or any(isinstance(value, list) for value in metrics.values()):
+def unpack_reply(content: RecordDict, layout: MessageLayout) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    """A reply's arrays and numbers by name. Raises FederationError unless it has this layout."""
+    with_arrays: dict[str, type] = {"arrays": ArrayRecord} if layout.arrays or layout.texts else {}
+    _check_records(content, {"metrics": MetricRecord} | with_arrays)
+    arrays = layout.read_arrays(content.array_records["arrays"]) if with_arrays else {}
+    return arrays, layout.read_numbers(content.metric_records["metrics"])
+
+
+def _check_records(content: RecordDict, kinds: Mapping[str, type]) -> None:
+    """Raises FederationError unless a message has exactly these records."""
+    if {name: type(record) for name, record in content.items()} != kinds:
         raise FederationError(UNREADABLE)
-    return {name: value for name, value in metrics.items() if not isinstance(value, list)}
 
 
 def flower_strategy(name: str) -> type[FedAvg]:
@@ -75,4 +82,5 @@ def aggregate_with(
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    # In C order, which the other end expects; np.save would keep Fortran's.
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in arrays.items()})

@@ -13,13 +13,14 @@ or, to any of them, one of SITE_ERRORS. `federation.flower` packs all of it into
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, StrictInt, TypeAdapter, with_config
+from pydantic_core import from_json
 
 from ganseg_dist import __version__
 from ganseg_dist.config import RunConfig
@@ -35,8 +36,8 @@ from ganseg_dist.federation.versions import (
     Versions,
     check_protocol,
     code_digest,
+    protocol_difference,
 )
-from ganseg_dist.files import parse_json
 from ganseg_dist.names import RunName, SiteName
 
 PREFLIGHT, FINGERPRINT, TRAIN, EVALUATE, FINISH = (
@@ -58,12 +59,34 @@ SITE_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
 """Code and text that the server gets for each kind of error. The text of an exception never leaves the site: it may
 hold a path, a name or a value."""
 UNKNOWN_ERROR = (1000, "the site failed; its log has the reason")
+PROCESS_DIED = (3000, "the site's process died")
+"""Of a simulation's grid."""
+ERROR_TEXTS: Mapping[int, str] = dict((*SITE_ERRORS.values(), UNKNOWN_ERROR, PROCESS_DIED)) | {
+    1: "Flower could not load the site's app; the node's output has the reason",
+    2: "the site's app failed; the node's output has the reason",
+    3: "the request or its reply is gone: it expired, was not uploaded whole, or the node was removed",
+    4: "the reply expired before it was fetched",
+    5: "the node has stopped reporting; look at its connection, or restart it there",
+    7: "the site's node rejects the bundle; its output has the reason",
+    8: "the site's process died; the node's output has the reason",
+}
+"""The server's text of each code; 1 to 8 are Flower's (`flwr.common.constant.ErrorCode`). Sites send a text too, which
+the server neither shows nor stores: the other end could forge lines of a log, or control a terminal."""
 SITE_ERROR_CODES = range(1000, 1100)
 """Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
 CONFIG_REJECTED = SITE_ERRORS[ConfigError][0]
 """The code that persists when the server asks again."""
 
-Number = Annotated[StrictInt, Field(ge=0)]
+LARGEST_NUMBER = 10**6
+"""Of a round, a stage or an epoch."""
+LARGEST_COUNT = 10**7
+"""Of patients, cases or slices at one site."""
+LARGEST_VALUE = 1e15
+"""Magnitude of a loss or a score: sums over sites stay finite."""
+LONGEST_INSTRUCTION = 2**18
+"""Characters of an instruction's JSON, most of which is the config."""
+
+Number = Annotated[StrictInt, Field(ge=0, le=LARGEST_NUMBER)]
 Received = tuple[Number, Digest]
 """Round and `egress_manifest.Content.arrays_digest` of an update: a site whose egress manifest lacks it was restored
 from a backup."""
@@ -83,17 +106,34 @@ def describe_error(error: Exception) -> tuple[int, str]:
     return next((sent for kind, sent in SITE_ERRORS.items() if isinstance(error, kind)), UNKNOWN_ERROR)
 
 
+def error_text(code: int) -> str:
+    """The server's text of an error that a site, its node or Flower sends."""
+    if code in PROTOCOL_CODES:
+        return protocol_difference(PROTOCOL_CODES.index(code), "the site")
+    return ERROR_TEXTS.get(code, UNKNOWN_ERROR[1])
+
+
+def check_names(
+    found: Iterable[str], expected: Collection[str], what: str, remedy: str, needed: Collection[str] | None = None
+) -> None:
+    """Raises FederationError for a name beyond the expected ones, and where a needed one, by default any, is missing.
+
+    Names that are not expected are counted and not repeated: the other end chose them, and they could carry data.
+    """
+    names = set(found)
+    missing, unknown = set(expected if needed is None else needed) - names, names - set(expected)
+    if missing or unknown:
+        which = f"lacks {min(missing)}" if missing else f"holds {what} that are not expected ({len(unknown)})"
+        raise FederationError(f"message: {which}; {remedy}")
+
+
 def check_arrays(arrays: Mapping[str, npt.NDArray[Any]], expected: Layout, agreed: str) -> None:
     """Raises FederationError unless a message has exactly these arrays; their values are for the caller to check.
 
-    Names that are not expected are counted and not repeated: the other end chose them, and they could carry data.
     `agreed` is what must be equal at both ends, for the message.
     """
     remedy = f"both ends must run the same {agreed}"
-    missing, unknown = expected.keys() - arrays.keys(), arrays.keys() - expected.keys()
-    if missing or unknown:
-        which = f"lacks {min(missing)}" if missing else f"holds arrays that are not expected ({len(unknown)})"
-        raise FederationError(f"message: {which}; {remedy}")
+    check_names(arrays, expected, "arrays", remedy)
     for name, (dtype, shape) in expected.items():
         array = arrays[name]
         if array.dtype != dtype or array.shape != shape:
@@ -117,7 +157,7 @@ class RoundInstruction:
     best: bool = False
     """Whether the weights of the round before were the stage's best so far: a site then remembers its networks of
     that round."""
-    config: str = ""
+    config: Annotated[str, Field(max_length=LONGEST_INSTRUCTION)] = ""
     """The run's resolved config, as JSON."""
     received: Mapping[SiteName, Received] = field(default_factory=dict)
     """Before the first round, by the receiving site's name: the last update that the server has of it in this run."""
@@ -125,6 +165,11 @@ class RoundInstruction:
     """Of the server, like the two that follow."""
     version: Version = __version__
     code: CodeDigest = field(default_factory=code_digest)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a round that ends before it begins."""
+        if self.first > self.until:
+            raise ValueError("first: is after until")
 
     def to_json(self) -> str:
         """One line."""
@@ -134,7 +179,9 @@ class RoundInstruction:
     def from_json(cls, text: str) -> RoundInstruction:
         """The inverse of `to_json`. Raises FederationError for text that is no valid instruction of this protocol."""
         try:
-            fields = parse_json(text)
+            if len(text) > LONGEST_INSTRUCTION:
+                raise ValueError("too long")
+            fields = from_json(text, allow_inf_nan=False)  # to a fixed depth, unlike json.loads
             check_protocol(fields, "the server")
             return TypeAdapter(cls).validate_python(fields)
         except ValueError:
@@ -155,16 +202,20 @@ class RoundInstruction:
 class Scores:
     """A site's numbers beside the weights, under names that the recipe defines."""
 
-    examples: float
-    """Slices or cases, by `federation.weighting`."""
+    examples: float | None
+    """Slices or cases, by `federation.weighting`; None: it withholds its numbers, and counts as it stated."""
     values: Mapping[str, float]
-    """Losses of the last epoch after training, validation scores after scoring."""
+    """Losses of the last epoch after training (`Stage.losses`), validation scores after scoring (`Stage.scores`)."""
 
     def to_numbers(self) -> dict[str, float]:
         """The numbers of a reply."""
-        return {EXAMPLES: self.examples, **self.values}
+        return {**({} if self.examples is None else {EXAMPLES: self.examples}), **self.values}
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, float]) -> Scores:
-        """The inverse of `to_numbers`; a reply without a count counts 0 examples."""
-        return cls(numbers.get(EXAMPLES, 0), {name: value for name, value in numbers.items() if name != EXAMPLES})
+        """The inverse of `to_numbers`."""
+        return cls(numbers.get(EXAMPLES), {name: value for name, value in numbers.items() if name != EXAMPLES})
+
+
+NO_SCORES = Scores(None, {})
+"""Sent by a site that withholds its numbers."""

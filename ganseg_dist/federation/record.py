@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 from pydantic import Field
 
@@ -46,13 +47,15 @@ class RoundRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An update that was not accepted, and why."""
+    """A site's message that was not accepted, and why."""
 
     site: str
     round: int
     reason: str
     """One line, written by the server: no name, number or value that the site chose, for they could carry data; shapes
     and the size of the change excepted."""
+    kind: Literal["train", "evaluate", "fingerprint"] = "train"
+    """Of message; `train` is an update of weights."""
 
 
 class SiteCounts(Record):
@@ -89,7 +92,7 @@ class FederationRecord(Record):
 
     def left_out(self, name: str) -> tuple[LeftOut, ...]:
         """A site's updates that were not accepted."""
-        return tuple(left for left in self.quarantined if left.site == name)
+        return tuple(left for left in self.quarantined if left.site == name and left.kind == "train")
 
     @property
     def epsilon(self) -> float | None:

@@ -93,7 +93,8 @@ class SharedParameters:
         tensors = _tensors(state)
         with torch.no_grad():
             for name in self.shapes:
-                received = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(tensors[name].device)
+                # A copy: what was received is a read-only view of a message.
+                received = torch.from_numpy(np.array(arrays[name])).to(tensors[name].device)
                 tensors[name].copy_((received + tensors[name]) / 2 if mix and name in self.personalised else received)
 
 

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
+from pydantic_core import from_json
 
 from ganseg_dist import __version__
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.protocol import Number
+from ganseg_dist.federation.message_layout import MessageLayout, Range
+from ganseg_dist.federation.protocol import LARGEST_COUNT
 from ganseg_dist.federation.versions import (
     PROTOCOL,
     CodeDigest,
@@ -24,11 +26,13 @@ from ganseg_dist.federation.versions import (
     check_protocol,
     code_digest,
 )
-from ganseg_dist.files import parse_json
 from ganseg_dist.names import SiteName, Word
 
 Origin = Literal["patients", "phantom", "synthetic"]
 Words = Annotated[tuple[Word, ...], Field(max_length=64)]
+Counted = Annotated[StrictInt, Field(ge=0, le=LARGEST_COUNT)]
+LONGEST_DESCRIPTION = 2**16
+"""Bytes of a description's JSON."""
 
 
 @with_config(extra="forbid")
@@ -37,9 +41,9 @@ class SiteInfo:
     """A site that takes part: counts, and the names of its channels, labels and classes."""
 
     name: SiteName
-    patients: Number
-    cases: Number
-    slices: Number
+    patients: Counted
+    cases: Counted
+    slices: Counted
     """Number of slices that it trains on; 0 while channels and classes are not agreed on."""
     modalities: Words
     regions: Words
@@ -54,7 +58,11 @@ class SiteInfo:
     code: CodeDigest = field(default_factory=code_digest)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a region that consists of none of its labels."""
+        """Raises ValueError for words that repeat, more patients than cases, and a region of none of its labels."""
+        if any(len(set(words)) < len(words) for words in (self.modalities, self.regions, self.classes)):
+            raise ValueError("a name is there twice")
+        if self.patients > self.cases:
+            raise ValueError("patients: are more than its cases")
         unknown = [region for region in self.regions if region not in self.labels.regions]
         if unknown:
             raise ValueError(f"regions: {unknown[0]} consists of no labels")
@@ -78,6 +86,17 @@ class SiteInfo:
         """From a message's numbers and array. Raises FederationError unless a site of this protocol could send it."""
         check_protocol(dict(counts), "the site")
         try:
-            return TypeAdapter(cls).validate_python({**parse_json(description.tobytes()), **counts})
+            # from_json reads to a fixed depth and accepts no half of a surrogate pair, unlike json.loads.
+            stated = from_json(description.tobytes(), allow_inf_nan=False)
+            return TypeAdapter(cls).validate_python({**stated, **counts})
         except (ValidationError, ValueError, TypeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None
+
+
+def preflight_layout() -> MessageLayout:
+    """What a site replies when it joins."""
+    count = Range(0, LARGEST_COUNT, whole=True, needed=True)
+    numbers = dict.fromkeys(("patients", "cases", "slices"), count)
+    protocol = Range(PROTOCOL, PROTOCOL, whole=True)
+    texts = {"description": LONGEST_DESCRIPTION}
+    return MessageLayout("version", texts=texts, numbers=numbers | {"protocol": protocol})

@@ -138,6 +138,18 @@ class Stage:
         """Names of the networks it trains, in order."""
         return tuple(dict.fromkeys(name for phase in self.phases for name in phase.trains))
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of what its steps log: `phase/term` of each term and, where terms are balanced, `phase/weight_term`."""
+        weighted = {phase.name: [term for term, weight in phase.weights.items() if weight] for phase in self.phases}
+        balanced = {phase.name for phase in self.phases if phase.balance is not None}
+        return tuple(
+            f"{phase}/{prefix}{term}"
+            for phase, terms in weighted.items()
+            for prefix in ("", *(("weight_",) if phase in balanced else ()))
+            for term in terms
+        )
+
 
 class Ratio(NamedTuple):
     """A validation score as sums, so that a case's slices add up before the division, over any number of workers."""

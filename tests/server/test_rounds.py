@@ -75,7 +75,7 @@ def weights(run: Run) -> dict[str, np.ndarray]:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            lambda message, reply: Message(Error(2000, "the site's process died"), reply_to=message),
+            lambda message, reply: Message(Error(3000, "the site's process died"), reply_to=message),
             "died",
             marks=pytest.mark.slow,
         ),

@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.superlink.grid import HttpGrid
 
 from ganseg_dist.data.labels import BINARY
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.flower import unpack_reply
+from ganseg_dist.federation.message_layout import MessageLayout
 from ganseg_dist.federation.protocol import RoundInstruction
 from server import sites as module
 from server.grids import Answer, InProcessGrid
+from server.inbox import read_reply
 from server.sites import Sites, ignore_line
 
 INSTRUCTION = RoundInstruction("f", 1, 0, 0, 1)
@@ -41,7 +45,7 @@ def empty_reply(message: Message, _: Any) -> Message:
 
 
 def site_reply(counts: Mapping[str, Any], info: Any) -> RecordDict:
-    text = np.frombuffer(json.dumps(info).encode(), np.uint8)
+    text = np.frombuffer((info if isinstance(info, str) else json.dumps(info)).encode(), np.uint8)
     return RecordDict({"metrics": MetricRecord(dict(counts)), "arrays": ArrayRecord({"description": Array(text)})})
 
 
@@ -87,14 +91,25 @@ def test_sites_enrol_rejects_second_site_of_same_name():
     [
         (COUNTS | {"cases": -1}, INFO),
         (COUNTS | {"cases": 1.5}, INFO),
+        (COUNTS | {"cases": 10**15}, INFO),
+        (COUNTS | {"slices": float("inf")}, INFO),
+        (COUNTS | {"slices": [50, 50]}, INFO),
+        (COUNTS | {"patients": 5}, INFO),
+        (COUNTS | {"x\nfinished": 5}, INFO),
+        (COUNTS, "[" * 60_000),
+        (COUNTS, json.dumps(INFO | {"name": "\ud800"})),
+        (COUNTS, "x" * 2**17),
         ({"cases": 1}, INFO),
         (COUNTS, INFO | {"name": "\x1b[2Jnorth"}),
         (COUNTS, INFO | {"regions": ["x" * 1000]}),
         (COUNTS, INFO | {"more": 1}),
         (COUNTS, ["north"]),
     ],
-    ids=["negative", "no count", "missing", "an escape", "too long", "more than agreed", "no object"],
-)
+    ids=[
+        "negative", "no count", "absurd", "infinite", "a list", "more patients than cases", "another number", "deep",
+        "half a letter", "too many bytes", "missing", "an escape", "too long", "more than agreed", "no object",
+    ],
+)  # fmt: skip
 def test_sites_enrol_rejects_malformed_site_info(counts, info):
     sites = Sites(InProcessGrid(lambda message, _: Message(site_reply(counts, info), reply_to=message), {1: {}}), 5.0)
     sites.enrol(INSTRUCTION, 0, ignore_line)
@@ -178,3 +193,62 @@ def test_sites_enrol_raises_at_once_in_simulation_with_line_of_site_log(tmp_path
     sites = Sites(InProcessGrid(rejects_first(1000), {1: {}, 2: {}}), 3600.0, folders=folders)
     with pytest.raises(FederationError, match=r"joined \(north\); south: no T1 here$"):
         sites.enrol(INSTRUCTION, 2, ignore_line)
+
+
+class MalformedGrid(HttpGrid):
+    """Flower's grid of a SuperLink, which raises for the reply of a node whose objects are malformed."""
+
+    def __init__(self, malformed: Exception) -> None:
+        self.inner = InProcessGrid(empty_reply, {1: {}, 2: {}, 3: {}})
+        self.malformed = malformed
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self.inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        names = list(message_ids)
+        if any(self.inner.waiting[name].metadata.dst_node_id == 2 for name in names):
+            raise self.malformed
+        return self.inner.pull_messages(names)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [ValueError(), KeyError("0" * 64), TypeError(), RecursionError(), UnicodeDecodeError("utf-8", b"", 0, 0, "")],
+)
+def test_sites_ask_keeps_replies_beside_malformed_one(malformed):
+    replies = Sites(MalformedGrid(malformed), deadline_seconds=5).ask("train", INSTRUCTION, {}, [1, 2, 3])
+    assert set(replies) == {1, 2, 3}
+    with pytest.raises(FederationError, match="cannot be read"):
+        read_reply(replies[2], lambda content: unpack_reply(content, MessageLayout("version")))
+
+
+def test_sites_ask_raises_error_of_connection():
+    with pytest.raises(ConnectionError):
+        Sites(MalformedGrid(ConnectionError()), deadline_seconds=5).ask("train", INSTRUCTION, {}, [1, 2, 3])
+
+
+FORGED = "no data\nfinished: /all/good\x1b[2J"
+
+
+@pytest.mark.parametrize("code", [1001, 1000, 999, 3, -1, 10**9])
+def test_sites_show_nothing_that_error_reply_says(code):
+    warned: list[str] = []
+    sites = Sites(InProcessGrid(lambda message, _: Message(Error(code, FORGED), reply_to=message), {1: {}}), 5.0)
+    sites.enrol(INSTRUCTION, 0, warned.append)
+    shown = [*warned, *sites.rejecting.values(), sites.failure("north", Error(code, FORGED))]
+    assert not [line for line in shown if "good" in line or not line.isprintable()]
+
+
+def test_sites_name_protocol_of_site_that_runs_another():
+    warned: list[str] = []
+    sites = Sites(InProcessGrid(lambda message, _: Message(Error(2007, FORGED), reply_to=message), {1: {}}), 5.0)
+    sites.enrol(INSTRUCTION, 0, warned.append)
+    assert "the site runs protocol 7, which is newer" in warned[0]
+
+
+def test_last_log_line_is_printable(tmp_path):
+    (tmp_path / "site.log").write_text("2026-01-01T00:00:00+00:00 no T1\x1b[2J here\n")
+    assert Sites(SilentGrid(empty_reply, (), set()), 5.0, folders={"north": tmp_path}).last_log_line("north") == (
+        r"no T1\x1b[2J here"
+    )

@@ -18,13 +18,17 @@ import numpy.typing as npt
 from ganseg_dist.config import DataConfig
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.fingerprint.disclosure import Points
-from ganseg_dist.federation.protocol import Layout, check_arrays
+from ganseg_dist.federation.message_layout import MessageLayout
+from ganseg_dist.federation.protocol import LARGEST_COUNT, Layout, check_arrays
 
 POINTS = 100
 """Points of a patient: shares are disclosed to the percent."""
 
-MOST_PATIENTS = 10**7
+MOST_PATIENTS = LARGEST_COUNT
 """At one site; with more, sums over sites could overflow int64."""
+
+AGREED = "version and config"
+"""Must be equal at both ends."""
 
 SMALLEST = 2.0
 """Decades below 1 at which the signed logarithm begins: magnitudes below 0.01 count as 0."""
@@ -162,8 +166,7 @@ class Fingerprint:
         Raises FederationError for an array that is missing, not expected, or of another type or shape; for a number
         below 0 or above the points of `MOST_PATIENTS`; and unless all histograms have the same number of patients.
         """
-        expected: Layout = {name: (np.int64, (len(axis) + 1,)) for name, axis in axes.items()}
-        check_arrays(arrays, expected, "version and config")
+        check_arrays(arrays, _layout(axes), AGREED)
         for name in axes:
             if (arrays[name] < 0).any() or (arrays[name] > POINTS * MOST_PATIENTS).any():
                 raise FederationError(f"{name}: holds a number that counts no patients")
@@ -191,6 +194,15 @@ class Fingerprint:
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise FederationError("fingerprint: cannot be read; delete it and rerun the same command") from None
         return cls.from_arrays(arrays, axes)
+
+
+def fingerprint_layout(axes: Mapping[str, Axis]) -> MessageLayout:
+    """What a site replies with its fingerprint."""
+    return MessageLayout(AGREED, _layout(axes))
+
+
+def _layout(axes: Mapping[str, Axis]) -> Layout:
+    return {name: (np.int64, (len(axis) + 1,)) for name, axis in axes.items()}
 
 
 def sum_fingerprints(fingerprints: Iterable[Fingerprint]) -> Fingerprint:
