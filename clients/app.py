@@ -23,6 +23,7 @@ from ganseg_dist.errors import ConfigError, GansegError
 from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
 from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, RoundInstruction, describe_error, kind_of
+from ganseg_dist.federation.versions import difference
 from ganseg_dist.runs import named_run
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,10 @@ def _replying(
 @_replying
 def preflight(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """The site takes part and sends its counts, or rejects with one of SITE_ERRORS."""
+    other = difference(instruction.versions, "the server")
+    if other is not None:
+        logger.warning("warning: %s", other)
+        _write_log(node, f"warning: {other}")
     info = node.join(instruction.run, instruction.settings)
     return {"description": info.description()}, info.counts()
 
@@ -116,9 +121,14 @@ def _node_of(context: Context) -> SiteNode:
 
 
 def _log(node: SiteNode, error: Exception) -> None:
-    node.folder.mkdir(parents=True, exist_ok=True)
     user_error = isinstance(error, GansegError)
     text = str(error) if user_error else "".join(traceback.format_exception(error))
     logger.info("error: %s", error if user_error else f"{type(error).__name__}; see {node.folder / 'site.log'}")
+    _write_log(node, text)
+
+
+def _write_log(node: SiteNode, text: str) -> None:
+    """Append a text to the site's log, with its time."""
+    node.folder.mkdir(parents=True, exist_ok=True)
     with (node.folder / "site.log").open("a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {text}\n")

@@ -2,7 +2,8 @@
 
 A Flower run brings a bundle, and a node executes the Python files in it: whoever may start a run could then read a
 hospital's images, despite this package's checks. This project's bundles contain no code. A bundle that does, or that
-names another app, is rejected before it is unpacked, so that only code that this hospital installed runs.
+names another app, is rejected before it is unpacked, so that only code that this hospital installed runs. Its release
+is not compared: the server's first message has its protocol and code (`federation.versions`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import tomllib
 import zipfile
 import zlib
 
-from ganseg_dist import __version__
 from ganseg_dist.compat.flower import run_clientapp
 from ganseg_dist.console import PlainFormatter
 from ganseg_dist.errors import FederationError
@@ -28,17 +28,15 @@ TOO_LARGE = f"bundle: is larger than {LARGEST_BUNDLE // 1024} kB, or a file in i
 
 
 def check_bundle(bundle: bytes) -> None:
-    """Raises FederationError for a bundle with files beyond HARMLESS, of another app or of another version."""
+    """Raises FederationError for a bundle with files beyond HARMLESS or of another app."""
     try:
         files = _unpacked(bundle)
         project = tomllib.loads(files["pyproject.toml"].decode())
-        app, version = project["tool"]["flwr"]["app"]["components"]["clientapp"], project["project"]["version"]
+        app = project["tool"]["flwr"]["app"]["components"]["clientapp"]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise FederationError("bundle: cannot be read") from None
     if app != APP:
         raise FederationError(FOREIGN)
-    if version != __version__:
-        raise FederationError(f"bundle: is of another version than this site's, {__version__}")
 
 
 def _unpacked(bundle: bytes) -> dict[str, bytes]:

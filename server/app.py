@@ -32,6 +32,7 @@ from ganseg_dist.storage.transfer import fetch
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.progress import RichProgress
 from server.deployment import Deployment, deploy
+from server.registry import Registry
 from server.simulation import Simulation, simulate_on
 
 LINE = 160
@@ -154,6 +155,5 @@ def _simulated(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_li
 def _deployed(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_line: Callable[[str], None]) -> Run:
     if request.data:
         raise ConfigError("data: is for a simulation; a server has none, and each hospital names its own in site.json")
-    return deploy(
-        Deployment(request.config, request.run_name, request.least_sites), grid, tracker=tracker, write_line=write_line
-    )
+    deployment = Deployment(request.config, request.run_name, request.least_sites)
+    return deploy(deployment, grid, Registry.from_environment(), tracker=tracker, write_line=write_line)

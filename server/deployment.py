@@ -22,6 +22,7 @@ from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.agreement import agree, agree_again, agreed_scheme
+from server.registry import Registry
 from server.session import train_federation
 from server.sites import Sites, ignore_line
 
@@ -41,7 +42,12 @@ class Deployment:
 
 
 def deploy(
-    request: Deployment, grid: Grid, *, tracker: Tracker, write_line: Callable[[str], None] = ignore_line
+    request: Deployment,
+    grid: Grid,
+    registry: Registry,
+    *,
+    tracker: Tracker,
+    write_line: Callable[[str], None] = ignore_line,
 ) -> Run:
     """Train until the federation's run is finished; a second call resumes an interrupted one.
 
@@ -50,7 +56,7 @@ def deploy(
     Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.
     """
     started = time.monotonic()
-    sites = Sites(grid, request.config.federation.deadline_seconds, write_line)
+    sites = Sites(grid, request.config.federation.deadline_seconds, write_line, registry=registry)
     existing = training_run(request.run_name)
     if (existing.folder / "config.json").exists():
         config, data = agree_again(request.config, existing.config()), existing.data()

@@ -19,6 +19,7 @@ from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.protocol import FINGERPRINT
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import local_networks
+from ganseg_dist.federation.versions import installed
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.results import log_sites
@@ -41,12 +42,25 @@ def train_federation(
         federation.enrol(least_sites)
         _write_fingerprints(run, federation)
         ledger = federation.run()
-    members = {member.name: SiteCounts.model_validate(member.counts()) for member in sites.members.values()}
-    record = FederationRecord(rounds=tuple(ledger.rounds), quarantined=tuple(ledger.quarantined), sites=members)
+    record = FederationRecord(
+        rounds=tuple(ledger.rounds), quarantined=tuple(ledger.quarantined), sites=_recorded(sites), server=installed()
+    )
     run.write("federation.json", record)
     run.describe(absent=sorted(local_networks(federation.system, config)))
     log_sites(run)
     return checkpoints.last()
+
+
+def _recorded(sites: Sites) -> dict[str, SiteCounts]:
+    """The record of every site that took part, by name."""
+    keys = {} if sites.registry is None else {site.node: site.key for site in sites.registry.sites()}
+    return {
+        info.name: SiteCounts(
+            patients=info.patients, cases=info.cases, slices=info.slices,
+            key=keys.get(node), revoked=node in sites.revoked, versions=info.versions,
+        )
+        for node, info in {**sites.revoked, **sites.members}.items()
+    }  # fmt: skip
 
 
 def _write_fingerprints(run: Run, federation: Federation) -> None:

@@ -18,10 +18,11 @@ from ganseg_dist.federation.flower import pack_instruction, unpack_reply
 from ganseg_dist.federation.protocol import PREFLIGHT, SITE_ERROR_CODES, RoundInstruction, error_text
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import SiteInfo, preflight_layout
-from ganseg_dist.federation.versions import check_protocol
+from ganseg_dist.federation.versions import check_protocol, difference
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable
 from server.inbox import read_reply
+from server.registry import RegisteredSite, Registry
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
@@ -47,14 +48,20 @@ class Sites:
     """Receives a line for each request; ignored by default, where a progress bar shows them."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     """In a simulation, every site's folder by name, whose log has the reasons of rejections; empty in a deployment."""
+    registry: Registry | None = None
+    """Which node has the key of which site; None in a simulation, whose nodes have no keys."""
     members: dict[int, SiteInfo] = field(default_factory=dict)
     """Sites that take part, by node."""
+    revoked: dict[int, SiteInfo] = field(default_factory=dict)
+    """Sites whose keys were revoked while they took part, by node."""
     rejecting: dict[int, str] = field(default_factory=dict)
     """Reasons of the nodes that rejected."""
     away: set[tuple[str, int]] = field(default_factory=set)
     """Kind of message and node, for nodes that missed its last deadline: a site that cannot train may still score."""
     bytes_out: int = 0
     bytes_in: int = 0
+    other_code: set[int] = field(default_factory=set)
+    """Nodes of which the server has warned that they run other code."""
 
     def enrol(self, instruction: RoundInstruction, least: int, warn: Callable[[str], None]) -> None:
         """Ask every available node that is not a member; wait for `least` members, up to the deadline.
@@ -64,6 +71,7 @@ class Sites:
 
         Raises FederationError, with the rejections, when fewer take part by then.
         """
+        self._drop_revoked()
         end, due = time.monotonic() + self.deadline_seconds, time.monotonic() + ASK_AGAIN_SECONDS
         waiting: dict[str, int] = {}
         again: set[int] = set()
@@ -100,7 +108,8 @@ class Sites:
 
         `on_reply` is called after each one with the numbers of replies and of requests.
         """
-        recipients = list(self.members) if nodes is None else list(nodes)
+        self._drop_revoked()
+        recipients = [node for node in (self.members if nodes is None else nodes) if node not in self.revoked]
         if not recipients:
             return {}
         end = time.monotonic() + self.deadline_seconds
@@ -117,7 +126,8 @@ class Sites:
                 time.sleep(POLL_SECONDS)
         self.away |= {(kind, node) for node in recipients}
         self.away -= {(kind, node) for node in replies}
-        return replies
+        self._drop_revoked()  # while the server waited
+        return {node: reply for node, reply in replies.items() if node not in self.revoked}
 
     def failure(self, site: str, error: Error) -> str:
         """The reason of a site's error reply, by its code; in a simulation followed by the last line of its log."""
@@ -149,20 +159,56 @@ class Sites:
                 self.bytes_in += _size(reply)
                 yield node, reply
 
+    def registered(self, node: int) -> RegisteredSite | None:
+        """The site whose key a node has; None without a registry.
+
+        Raises FederationError for a node that is not registered and for a revoked key.
+        """
+        return None if self.registry is None else self.registry.of_node(node)
+
+    def label(self, node: int) -> str:
+        """A node's registered name with its key or, without one, its number."""
+        with suppress(FederationError):
+            site = self.registered(node)
+            if site is not None:
+                return site.label
+        return f"node {node}"
+
+    def _drop_revoked(self) -> None:
+        """Remove the members whose keys are revoked. The SuperLink accepts no more messages of their nodes."""
+        for node, info in list(self.members.items()):
+            try:
+                self.registered(node)
+            except FederationError as error:
+                self.revoked[node] = self.members.pop(node)
+                self.rejecting[node] = str(error)
+                self.write_line(f"{info.name} takes part no more: {error}")
+
     def _take_in(self, node: int, reply: Message, warn: Callable[[str], None]) -> None:
         """Record a reply to the preflight as a new member or as a rejection."""
         try:
+            registered = self.registered(node)
             info = read_reply(reply, _site_info)
+            if registered is not None and info.name != registered.name:
+                raise FederationError(
+                    f"it calls itself {info.name}, and its key is registered as {registered.name}; the hospital "
+                    "corrects its name, or the server's operator revokes the key and registers another under that name"
+                )
             if any(info.name == member.name for member in self.members.values()):
                 raise FederationError("another site has its name; change name in its site.json")
         except FederationError as error:
             if self.rejecting.get(node) != str(error):
-                warn(f"node {node}: takes no part: {error}")
+                warn(f"{self.label(node)}: takes no part: {error}")
             self.rejecting[node] = str(error)
             return
         self.rejecting.pop(node, None)
         self.members = dict(sorted({**self.members, node: info}.items()))  # by node, whichever answers first
-        self.write_line(f"{info.name} takes part, with {counted(info.patients, 'patient')}")
+        name = info.name if registered is None else registered.label
+        self.write_line(f"{name} takes part, with {counted(info.patients, 'patient')}")
+        other = difference(info.versions, info.name)
+        if other is not None and node not in self.other_code:
+            self.other_code.add(node)
+            warn(other)
 
     def _membership(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())
@@ -175,7 +221,7 @@ class Sites:
         lines = {site: self.last_log_line(site) for site in self.folders if site not in members}
         reasons = [f"{site}: {line}" for site, line in lines.items() if line is not None]
         return "".join(
-            f"; {each}" for each in reasons or (f"node {node}: {why}" for node, why in self.rejecting.items())
+            f"; {each}" for each in reasons or (f"{self.label(node)}: {why}" for node, why in self.rejecting.items())
         )
 
     def last_log_line(self, site: str) -> str | None:

@@ -11,48 +11,97 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.compat.flower import FlowerRun, runs_of
-from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError, one_line
-from ganseg_dist.printable import printable
+from ganseg_dist.compat.flower_control import FlowerRun, RequestRejected, log_of, runs_of
+from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
+from ganseg_dist.printable import printable, printable_log
 from ganseg_dist.runs import named_run
 from ganseg_dist.suggestion import suggestion
 from server.app import FlowerRunRequest
+from server.control import CONNECTION, control_errors
 
-CONNECTION = "federation"
-"""Name of the SuperLink connection that server.sh defines."""
 NEEDED = {"recipe": "recipe=ganet_seg_small", "run-name": "run-name=first", "least-sites": "least-sites=3"}
 """Keys that a deployment requires, each with an example."""
 SIMULATION_ONLY = ("data", "layout", "labels", "sites", "skew")
 """Keys that only a simulation uses."""
 INTERRUPTED = 130
+RECONNECTIONS, RECONNECT_SECONDS = 3, 2.0
+"""Attempts to follow a run again after its log broke off, and seconds before each."""
 
 
 def submit(app: Path, settings: Sequence[str]) -> None:
     """Train to the end by `KEY=VALUE` settings.
 
-    Raises ConfigError for invalid settings, RunError for a run that is being trained, FederationError when the run does
-    not complete.
+    Raises ConfigError for invalid settings, RunError for a run that is being trained and where the server does not
+    answer, FederationError when the run does not complete or the connection to the server is lost.
     """
     keys = run_config_of(app, settings)
     name = str(keys["run-name"])
-    running = [run for run in runs_named(name) if run.status != "finished"]
+    earlier = runs_named(name)
+    running = [run for run in earlier if run.status != "finished"]
     if running:
         raise RunError(
             f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].number)} (a "
             "killed server's run ends within a minute)"
         )
-    command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
-    if subprocess.run(command, check=False).returncode != 0:
-        raise FederationError(f"{name}: was not started; Flower printed the reason above")
-    run = runs_named(name)[0]
+    started = _start(app, name, as_toml(keys), {run.number for run in earlier})
+    print(f"{name}: run {started.number} is started", flush=True)
+    run = _follow(name, started.number)
     if (run.status, run.sub_status) != ("finished", "completed"):
         outcome = run.sub_status or f"still {run.status}"
         raise FederationError(f"{name}: run {run.number} is not completed, it is {outcome}")
+
+
+def _start(app: Path, name: str, run_config: str, earlier: Set[int]) -> FlowerRun:
+    """Start a run, which is none of the earlier ones of its name. Raises FederationError where it does not start."""
+    command = ["flwr", "run", str(app), CONNECTION, "--run-config", run_config]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    try:
+        # Whatever the command says: the answer to a request that the server obeyed may be lost.
+        started = [run for run in runs_named(name) if run.number not in earlier]
+    except RunError as error:
+        raise FederationError(f"{_lost(name)} ({error})") from None
+    if not started:
+        raise FederationError(f"{name}: was not started; {last_line(done.stdout + done.stderr)}")
+    return started[0]
+
+
+def _follow(name: str, number: int) -> FlowerRun:
+    """Print a run's log until it ends; returns the ended run.
+
+    Raises FederationError when the connection to the server is lost.
+    """
+    printed, failed = 0.0, 0
+    while True:
+        try:
+            for text, time_of_text in log_of(CONNECTION, number, printed):
+                print(printable_log(text), end="", flush=True)
+                printed, failed = time_of_text, 0
+            return next(run for run in runs_of(CONNECTION) if run.number == number)
+        except (ConnectionError, RequestRejected, StopIteration):
+            failed += 1
+            if failed > RECONNECTIONS:
+                raise FederationError(_lost(name)) from None
+            time.sleep(RECONNECT_SECONDS)
+
+
+def _lost(name: str) -> str:
+    return (
+        f"{name}: the connection to the server is lost; the run may be in progress or have ended; start server.sh if "
+        "it is down, and rerun the same command to resume"
+    )
+
+
+def last_line(output: str) -> str:
+    """The last line of what Flower's command printed, without its frame and symbols; it names the problem."""
+    lines = (line.strip("│ \t") for line in printable_log(output).splitlines())
+    texts = [line for line in lines if line and not line.startswith(("╭", "╰", "Usage:"))]
+    return texts[-1] if texts else "Flower printed no reason; see server.sh's output"
 
 
 def run_config_of(app: Path, settings: Sequence[str]) -> dict[str, Any]:
@@ -90,10 +139,8 @@ def as_toml(keys: Mapping[str, Any]) -> str:
 
 def runs_named(name: str) -> list[FlowerRun]:
     """Flower's runs of this run-name, newest first. Raises RunError when the server does not answer."""
-    try:
+    with control_errors():
         runs = runs_of(CONNECTION)
-    except ConnectionError as error:
-        raise RunError(f"the server does not answer; is server.sh running? ({one_line(error)})") from None
     named = [run for run in runs if str(run.settings.get("run-name")) == name]
     return sorted(named, key=lambda run: run.submitted, reverse=True)
 

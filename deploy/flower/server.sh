@@ -24,7 +24,7 @@ esac
 
 export FLWR_HOME=$state/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
-export GANSEG_RUNS=${GANSEG_RUNS:-$state/runs} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+export GANSEG_RUNS=${GANSEG_RUNS:-$state/runs} GANSEG_SITES=$state/sites.json DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
 # The connection of register.sh and run.sh.
 mkdir -p "$FLWR_HOME"

@@ -1,62 +1,19 @@
 """Private parts of Flower, written against Flower 1.42.
 
 Only `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation` are public. Each function imports what it
-needs: a server, a hospital's node and a command need different parts.
+needs: a server, a hospital's node and a command need different parts. `flower_control` has what a command asks of a
+SuperLink, `flower_log` what Flower logs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from starlette.middleware import Middleware
-
-
-@dataclass(frozen=True, slots=True)
-class FlowerRun:
-    """A run in the SuperLink's list."""
-
-    number: int
-    """The id that `flwr stop` and `flwr log` take."""
-    settings: Mapping[str, Any]
-    """Given by `flwr run --run-config`."""
-    submitted: str
-    """ISO 8601."""
-    status: str
-    """`pending`, `starting`, `running` or `finished`."""
-    sub_status: str
-    """`completed`, `failed` or `stopped` for a finished run."""
-
-
-def runs_of(connection: str) -> list[FlowerRun]:
-    """All runs of the SuperLink of this connection in `FLWR_HOME`; `flwr list` only prints a table.
-
-    Raises ConnectionError, with Flower's message, when it does not answer.
-    """
-    import click
-    from flwr.cli.flower_config import read_superlink_connection
-    from flwr.cli.utils import flwr_cli_exc_handler, init_http_client_from_connection
-    from flwr.common.serde import run_from_proto
-    from flwr.proto.control_pb2 import ListRunsRequest
-
-    try:
-        client = init_http_client_from_connection(read_superlink_connection(connection))
-        try:
-            with flwr_cli_exc_handler():
-                listed = client.ListRuns(ListRunsRequest())
-        finally:
-            client.close()
-    except click.ClickException as error:
-        raise ConnectionError(error.message) from None
-    runs = map(run_from_proto, listed.run_dict.values())
-    return [
-        FlowerRun(run.run_id, run.override_config, run.pending_at, run.status.status, run.status.sub_status)
-        for run in runs
-    ]
 
 
 def run_superlink(middleware: Middleware) -> None:

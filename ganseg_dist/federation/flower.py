@@ -34,11 +34,12 @@ def pack_reply(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float])
 
 def unpack_instruction(content: RecordDict) -> RoundInstruction:
     """The instruction of a message. Raises FederationError when it is missing or cannot be read."""
-    _check_records(content, {"instruction": ConfigRecord, "arrays": ArrayRecord})
-    record = content["instruction"]
+    record = content.config_records.get("instruction", ConfigRecord())
     if list(record) != ["json"] or not isinstance(text := record["json"], str):
         raise FederationError(UNREADABLE)
-    return RoundInstruction.from_json(text)
+    instruction = RoundInstruction.from_json(text)  # first: it names another protocol, which may have other records
+    _check_records(content, {"instruction": ConfigRecord, "arrays": ArrayRecord})
+    return instruction
 
 
 def arrays_of(content: RecordDict) -> Arrays:

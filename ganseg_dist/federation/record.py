@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from ganseg_dist.federation.public_key import KeyFingerprint
+from ganseg_dist.federation.versions import Versions
 from ganseg_dist.records import Record
 
 
@@ -59,12 +61,18 @@ class LeftOut:
 
 
 class SiteCounts(Record):
-    """The counts that a site stated when it joined."""
+    """The counts that a site stated when it joined, and the key by which the server knew it."""
 
     patients: int
     cases: int | None = None
     slices: int | None = None
     """Number of slices that it trains on."""
+    key: KeyFingerprint | None = None
+    """None in a simulation."""
+    revoked: bool = False
+    """Whether its key was revoked while it took part."""
+    versions: Versions | None = None
+    """What it runs."""
 
 
 class FederationRecord(Record):
@@ -74,6 +82,8 @@ class FederationRecord(Record):
     quarantined: tuple[LeftOut, ...] = ()
     sites: dict[str, SiteCounts] = Field(default_factory=dict)
     """By name; empty in files without it."""
+    server: Versions | None = None
+    """What the server runs."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ganseg_dist.federation.comparison import ALONE, FEDERATED, OWN, ComparedSco
 from ganseg_dist.federation.fingerprint.differences import Difference, differences, subject
 from ganseg_dist.federation.fingerprint.disclosure import Points
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, Scale, sum_fingerprints
+from ganseg_dist.federation.public_key import short_key
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.card import describe_local_data, describe_privacy, describe_settings
@@ -59,6 +60,10 @@ class SiteRow:
     """Mean over the rounds that used its update."""
     rounds: int
     left_out: int
+    key: str | None = None
+    """The short form of its key's fingerprint; None in a simulation."""
+    other_code: str | None = None
+    """What it runs, where that differs from the server's code."""
 
 
 def federation_view(records: Records) -> dict[str, Any] | None:
@@ -112,13 +117,18 @@ def describe_traffic(record: FederationRecord) -> str:
 def site_row(record: FederationRecord, name: str) -> SiteRow:
     """Summarise a site over all rounds."""
     parts = list(record.of_site(name).values())
+    counts = record.sites.get(name)
+    versions = counts.versions if counts is not None else None
+    differs = versions is not None and record.server is not None and versions.code != record.server.code
     return SiteRow(
         name,
-        record.sites.get(name),
+        counts,
         parts[-1].examples if parts else None,
         math.fsum(part.weight for part in parts) / len(parts) if parts else None,
         len(parts),
         len(record.left_out(name)),
+        short_key(counts.key) if counts is not None and counts.key is not None else None,
+        versions.text if versions is not None and differs else None,
     )
 
 

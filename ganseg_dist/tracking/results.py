@@ -163,10 +163,14 @@ def _log_points(client: MlflowClient, run_id: str, points: Iterable[Point]) -> N
 
 
 def site_params(record: FederationRecord, site: str) -> dict[str, str]:
-    """The counts that the site reported, and how many rounds used its update or left it out."""
-    counts = record.sites[site].model_dump(exclude_none=True) if site in record.sites else {}
-    rounds = {"rounds": len(record.of_site(site)), "left_out": len(record.left_out(site))}
-    return {"site": site} | {name: str(count) for name, count in (counts | rounds).items()}
+    """The site's counts, key and code, and how many rounds used its update or left it out."""
+    params: dict[str, object] = {"site": site}
+    if site in record.sites:
+        joined = record.sites[site]
+        params |= joined.model_dump(include={"patients", "cases", "slices", "key"}, exclude_none=True)
+        params |= {} if joined.versions is None else {"code": joined.versions.text}
+    params |= {"rounds": len(record.of_site(site)), "left_out": len(record.left_out(site))}
+    return {name: str(value) for name, value in params.items()}
 
 
 def site_points(record: FederationRecord, site: str) -> Iterator[Point]:

@@ -63,10 +63,3 @@ def test_set_message_id_is_named_by_reply():
 def test_flower_run_states_and_partition_key_have_known_values():
     assert (Status.FINISHED, SubStatus.COMPLETED) == ("finished", "completed")
     assert PARTITION_ID_KEY == "partition-id"
-
-
-def test_runs_of_raises_connection_error_for_unreachable_superlink(tmp_path, monkeypatch):
-    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
-    (tmp_path / "config.toml").write_text('[superlink.hub]\naddress = "127.0.0.1:9"\ninsecure = true\n')
-    with pytest.raises(ConnectionError):
-        flower.runs_of("hub")

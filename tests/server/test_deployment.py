@@ -11,10 +11,13 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, FederationError, RunError
+from ganseg_dist.federation.versions import installed
 from ganseg_dist.systems import recipe
 from server import sites as module
 from server.deployment import Deployment, deploy
 from server.grids import InProcessGrid
+from server.registry import Registry
+from tests.server.registered import fingerprint, registry
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -31,14 +34,23 @@ def hospitals(phantom: Path, tmp_path: Path) -> InProcessGrid:
     return InProcessGrid(app, {1: {"home": str(tmp_path / "north")}, 2: {"home": str(tmp_path / "south")}})
 
 
+@pytest.fixture
+def registered(tmp_path: Path) -> Registry:
+    return registry(tmp_path, {1: "north", 2: "south"})
+
+
+def label(site: str) -> str:
+    return f"{site} ({fingerprint(site)[:19]})"
+
+
 def deployment(least_sites: int = 2, **changes: object) -> Deployment:
     config: RunConfig = override(recipe("ganet_seg_debug"), SHORT | changes)
     return Deployment(config, "together", least_sites)
 
 
-def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
+def test_deploy_agrees_on_open_fields_and_trains(hospitals, registered, tmp_path):
     lines: list[str] = []
-    run = deploy(deployment(), hospitals, tracker=Tracker(), write_line=lines.append)
+    run = deploy(deployment(), hospitals, registered, tracker=Tracker(), write_line=lines.append)
     of_a_round = [
         "asking 2 sites to train",
         "1 of 2 sites have answered",
@@ -47,8 +59,8 @@ def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
     ]
     info = [
         "asking 2 nodes whether to take part",
-        "north takes part, with 4 patients",
-        "south takes part, with 4 patients",
+        f"{label('north')} takes part, with 4 patients",
+        f"{label('south')} takes part, with 4 patients",
     ]
     assert lines == [
         *info,
@@ -68,13 +80,17 @@ def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
     federation = run.federation()
     assert federation is not None
     assert [sorted(record.sites) for record in federation.rounds] == [["north", "south"]] * 2
+    assert {name: site.key for name, site in federation.sites.items()} == {
+        name: fingerprint(name) for name in ("north", "south")
+    }
+    assert {site.versions for site in federation.sites.values()} == {federation.server} == {installed()}
     assert (tmp_path / "north" / "runs" / "together" / "model" / "config.json").exists()
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "north" / "egress.jsonl").read_text().splitlines()]
     assert kinds[:3] == ["preflight", "preflight", "fingerprint"]
     assert "Sites: north" in (run.model / "card.md").read_text()
 
 
-def interrupt_in_second_round(hospitals: InProcessGrid, request: Deployment) -> None:
+def interrupt_in_second_round(hospitals: InProcessGrid, registered: Registry, request: Deployment) -> None:
     deadly = {"rounds": 0}
 
     class Killed(InProcessGrid):
@@ -86,24 +102,24 @@ def interrupt_in_second_round(hospitals: InProcessGrid, request: Deployment) -> 
             return super().push_messages(wanted)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(request, Killed(app, hospitals.nodes), tracker=Tracker())
+        deploy(request, Killed(app, hospitals.nodes), registered, tracker=Tracker())
 
 
-def test_deploy_resumes_with_agreed_config(hospitals):
-    interrupt_in_second_round(hospitals, deployment())
+def test_deploy_resumes_with_agreed_config(hospitals, registered):
+    interrupt_in_second_round(hospitals, registered, deployment())
     lines: list[str] = []
-    run = deploy(deployment(), hospitals, tracker=Tracker(), write_line=lines.append)
+    run = deploy(deployment(), hospitals, registered, tracker=Tracker(), write_line=lines.append)
     assert "together: resumes from round 2 of 2" in lines
     federation = run.federation()
     assert federation is not None
     assert [record.round for record in federation.rounds] == [1, 2]
 
 
-def test_deploy_fixes_site_batch_size_by_sites_that_begin_not_by_least_sites(hospitals, caplog):
+def test_deploy_fixes_site_batch_size_by_sites_that_begin_not_by_least_sites(hospitals, registered, caplog):
     """A resume with another gate, deadline and quorum trains on as before."""
-    interrupt_in_second_round(hospitals, deployment(least_sites=1))
+    interrupt_in_second_round(hospitals, registered, deployment(least_sites=1))
     resumed = deployment(2, **{"federation.deadline_seconds": 1800.0, "federation.quorum": 1.0})
-    run = deploy(resumed, hospitals, tracker=Tracker())
+    run = deploy(resumed, hospitals, registered, tracker=Tracker())
     assert run.finished
     assert run.config().federation.site_batch_size == run.config().train.batch_size // 2
     assert run.config().federation.deadline_seconds == 1800.0
@@ -111,39 +127,39 @@ def test_deploy_fixes_site_batch_size_by_sites_that_begin_not_by_least_sites(hos
     assert f"together: resumes with another config ({changes}); it changes no result" in caplog.messages
 
 
-def test_deploy_rejects_another_site_batch_size_on_resume(hospitals):
-    interrupt_in_second_round(hospitals, deployment())
+def test_deploy_rejects_another_site_batch_size_on_resume(hospitals, registered):
+    interrupt_in_second_round(hospitals, registered, deployment())
     other = deployment(**{"federation.site_batch_size": 3, "federation.quorum": 1.0})
     batch_size = other.config.train.batch_size // 2
     with pytest.raises(RunError) as rejected:
-        deploy(other, hospitals, tracker=Tracker())
+        deploy(other, hospitals, registered, tracker=Tracker())
     assert str(rejected.value) == (
         f"together: was started with another config (federation.site_batch_size was {batch_size}, is 3, which changes "
         "the result; federation.quorum was 0.5, is 1.0, which may change); choose another --run-name"
     )
 
 
-def test_deploy_rejects_other_fields_than_agreed_on_resume(hospitals):
-    deploy(deployment(**{"data.modalities": ["t1", "flair"]}), hospitals, tracker=Tracker())
+def test_deploy_rejects_other_fields_than_agreed_on_resume(hospitals, registered):
+    deploy(deployment(**{"data.modalities": ["t1", "flair"]}), hospitals, registered, tracker=Tracker())
     with pytest.raises(ConfigError, match="t2 is not in"):
-        deploy(deployment(**{"data.modalities": ["t2"]}), hospitals, tracker=Tracker())
+        deploy(deployment(**{"data.modalities": ["t2"]}), hospitals, registered, tracker=Tracker())
 
 
-def test_deploy_raises_with_reasons_when_too_few_sites_join(hospitals, tmp_path):
+def test_deploy_raises_with_reasons_when_too_few_sites_join(hospitals, registered, tmp_path):
     (tmp_path / "south" / "site.json").write_text("{}")
-    why = r"1 of 2 required sites joined \(north\); node 2: the site rejects"
+    why = r"1 of 2 required sites joined \(north\); south \(SHA256:.*\): the site rejects"
     with pytest.raises(FederationError, match=why):
-        deploy(deployment(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=Tracker())
+        deploy(deployment(**{"federation.deadline_seconds": 1.0}), hospitals, registered, tracker=Tracker())
     assert not (tmp_path / "runs" / "together").exists()
 
 
-def test_deploy_excludes_site_without_requested_modality(hospitals):
+def test_deploy_excludes_site_without_requested_modality(hospitals, registered):
     named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
     with pytest.raises(FederationError, match="0 of "):
-        deploy(deployment(**named), hospitals, tracker=Tracker())
+        deploy(deployment(**named), hospitals, registered, tracker=Tracker())
 
 
-def test_deploy_admits_site_after_site_json_is_corrected(hospitals, tmp_path, monkeypatch):
+def test_deploy_admits_site_after_site_json_is_corrected(hospitals, registered, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     file = tmp_path / "south" / "site.json"
     good = file.read_text()
@@ -157,6 +173,6 @@ def test_deploy_admits_site_after_site_json_is_corrected(hospitals, tmp_path, mo
             warned.append(warning)
             file.write_text(good)
 
-    run = deploy(deployment(), hospitals, tracker=Engineer())
+    run = deploy(deployment(), hospitals, registered, tracker=Engineer())
     assert run.finished
-    assert warned == ["node 2: takes no part: the site rejects the config"]
+    assert warned == [f"{label('south')}: takes no part: the site rejects the config"]

@@ -14,10 +14,12 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.message_layout import MessageLayout
 from ganseg_dist.federation.protocol import RoundInstruction
+from ganseg_dist.federation.versions import PROTOCOL, PROTOCOL_CODES
 from server import sites as module
 from server.grids import Answer, InProcessGrid
 from server.inbox import read_reply
 from server.sites import Sites, ignore_line
+from tests.server.registered import fingerprint, registry
 
 INSTRUCTION = RoundInstruction("f", 1, 0, 0, 1)
 COUNTS = {"patients": 3, "cases": 4, "slices": 50}
@@ -252,3 +254,85 @@ def test_last_log_line_is_printable(tmp_path):
     assert Sites(SilentGrid(empty_reply, (), set()), 5.0, folders={"north": tmp_path}).last_log_line("north") == (
         r"no T1\x1b[2J here"
     )
+
+
+# A registered name belongs to its key.
+
+
+def named(names: Mapping[int, str], **info: str) -> InProcessGrid:
+    """A grid whose nodes join under these names."""
+
+    def answer(message: Message, context: Any) -> Message:
+        return Message(site_reply(COUNTS, INFO | {"name": names[context.node_id]} | info), reply_to=message)
+
+    return InProcessGrid(answer, {node: {} for node in names})
+
+
+def test_sites_enrol_rejects_a_registered_node_that_takes_anothers_name_first(tmp_path):
+    warned: list[str] = []
+    sites = Sites(named({1: "south", 2: "south"}), 5.0, registry=registry(tmp_path, {1: "north", 2: "south"}))
+    sites.enrol(INSTRUCTION, 1, warned.append)
+    assert {node: info.name for node, info in sites.members.items()} == {2: "south"}
+    (warning,) = warned
+    assert warning.startswith(f"north ({fingerprint('north')[:19]}): takes no part: it calls itself south, and its key")
+    assert "registered as north" in warning
+
+
+def test_sites_enrol_rejects_a_node_that_is_not_registered(tmp_path):
+    sites = Sites(named({1: "north", 3: "west"}), 5.0, registry=registry(tmp_path, {1: "north"}))
+    sites.enrol(INSTRUCTION, 1, ignore_line)
+    assert list(sites.members) == [1]
+    assert "registered under no name" in sites.rejecting[3]
+
+
+def test_sites_ask_leaves_out_a_site_whose_key_is_revoked_in_a_run(tmp_path):
+    lines: list[str] = []
+    keys = registry(tmp_path, {1: "north", 2: "south"})
+    sites = Sites(named({1: "north", 2: "south"}), 5.0, lines.append, registry=keys)
+    sites.enrol(INSTRUCTION, 2, ignore_line)
+    keys.revoke("south")
+    assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}
+    assert (list(sites.members), list(sites.revoked)) == ([1], [2])
+    assert lines[-1].startswith("south takes part no more: the key of south (SHA256:")
+    sites.enrol(INSTRUCTION, 1, ignore_line)
+    assert list(sites.members) == [1]
+
+
+def test_sites_ask_drops_the_reply_of_a_site_whose_key_is_revoked_meanwhile(tmp_path):
+    keys = registry(tmp_path, {1: "north", 2: "south"})
+    sites = Sites(named({1: "north", 2: "south"}), 5.0, registry=keys)
+    sites.enrol(INSTRUCTION, 2, ignore_line)
+    replies = sites.ask(
+        "train", INSTRUCTION, {}, on_reply=lambda count, _: keys.revoke("south") if count == 2 else None
+    )
+    assert set(replies) == {1}
+
+
+# Versions.
+
+
+def test_sites_enrol_warns_once_of_a_site_with_other_code():
+    warned: list[str] = []
+    sites = Sites(named({1: "north"}, code="ab" * 32, version="0.2.0"), 5.0)
+    for _ in range(2):
+        sites.enrol(INSTRUCTION, 1, warned.append)
+        sites.members.clear()
+    (warning,) = warned
+    assert warning.startswith("north runs other code (ganseg-dist 0.2.0, code abababababab; here")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "remedy"),
+    [(PROTOCOL - 1, "upgrade the site to ganseg-dist"), (PROTOCOL + 1, "upgrade ganseg-dist here to the version of")],
+)
+def test_sites_enrol_names_the_site_of_another_protocol_and_which_end_to_upgrade(tmp_path, protocol, remedy):
+    def answer(message: Message, _: Any) -> Message:
+        return Message(Error(PROTOCOL_CODES[protocol], "any text"), reply_to=message)
+
+    warned: list[str] = []
+    sites = Sites(InProcessGrid(answer, {1: {}}), 5.0, registry=registry(tmp_path, {1: "north"}))
+    sites.enrol(INSTRUCTION, 0, warned.append)
+    (warning,) = warned
+    assert warning.startswith(f"north ({fingerprint('north')[:19]}): takes no part: the site runs protocol {protocol}")
+    assert remedy in warning
+    assert "any text" not in warning

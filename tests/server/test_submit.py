@@ -1,13 +1,15 @@
 """server.submit, which run.sh starts: settings, end of a run, and exit codes."""
 
+import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from flwr.common.config import parse_config_args
 
-from ganseg_dist.compat.flower import FlowerRun
+from ganseg_dist.compat.flower_control import FlowerRun
 from ganseg_dist.errors import ConfigError, FederationError, RunError
 from server import submit as module
 from server.submit import as_toml, main, run_config_of, submit
@@ -51,29 +53,47 @@ def test_flower_parses_the_run_config_back_to_the_same_keys():
 
 @pytest.fixture
 def flower(monkeypatch):
-    """Flower's runs of the name as they are listed before and after `flwr run`, and that command's exit code."""
+    """A SuperLink's runs of the name before and after `flwr run`, and what that command and the log print."""
     started: list[list[str]] = []
 
-    def stands_in(*runs: list[FlowerRun], code: int = 0) -> list[list[str]]:
-        answers = list(runs)
-        monkeypatch.setenv("FLWR_HOME", "state/flower")
-        monkeypatch.setattr(module, "runs_named", lambda name: answers.pop(0))
+    def stands_in(
+        before: Sequence[FlowerRun], *after: Sequence[FlowerRun] | None, code: int = 0, printed: str = ""
+    ) -> list[list[str]]:
+        """Each of `after` is one list of runs; None for a server that does not answer."""
+        answers = [before, *after]
 
-        def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        def runs_of(connection: str) -> Sequence[FlowerRun]:
+            runs = answers.pop(0) if len(answers) > 1 else answers[0]
+            if runs is None:
+                raise ConnectionError("gone")
+            return [dataclasses.replace(run, settings={"run-name": "first"}) for run in runs]
+
+        def log_of(connection: str, number: int, after: float) -> Iterator[tuple[str, float]]:
+            if answers[0] is None:
+                raise ConnectionError("gone")
+            yield f"the log of {number}\n", 1.0
+
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
             started.append(command)
-            return subprocess.CompletedProcess(command, code)
+            return subprocess.CompletedProcess(command, code, printed, "")
 
+        monkeypatch.setenv("FLWR_HOME", "state/flower")
+        monkeypatch.setattr(module, "runs_of", runs_of)
+        monkeypatch.setattr(module, "log_of", log_of)
+        monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.0)
+        monkeypatch.setattr("server.control.address_of", lambda connection: ("127.0.0.1:9", None))
         monkeypatch.setattr(subprocess, "run", run)
         return started
 
     return stands_in
 
 
-def test_submit_returns_when_run_completes(flower):
-    started = flower([listed("finished", "failed", 6)], [listed("finished", "completed")])
+def test_submit_prints_the_log_and_returns_when_run_completes(flower, capsys):
+    started = flower([listed("finished", "failed", 6)], [listed("running")], [listed("finished", "completed")])
     submit(ROOT, GOOD)
     (command,) = started
-    assert command[:5] == ["flwr", "run", str(ROOT), "federation", "--stream"]
+    assert command[:4] == ["flwr", "run", str(ROOT), "federation"]
+    assert capsys.readouterr().out == "first: run 7 is started\nthe log of 7\n"
 
 
 @pytest.mark.parametrize(
@@ -90,10 +110,34 @@ def test_submit_raises_for_a_run_that_does_not_complete(flower, after, message):
         submit(ROOT, GOOD)
 
 
-def test_submit_raises_when_flower_does_not_start_the_run(flower):
-    flower([], code=1)
-    with pytest.raises(FederationError, match="first: was not started"):
+def test_submit_names_flowers_reason_when_it_does_not_start_the_run(flower):
+    flower(
+        [listed("finished", "failed", 6)],
+        code=1,
+        printed="╭ Error ─╮\n│ [code: 15] Invalid run configuration. │\n╰─╯\n",
+    )
+    with pytest.raises(FederationError, match=r"^first: was not started; \[code: 15\] Invalid run configuration\.$"):
         submit(ROOT, GOOD)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [([listed("running")], None), (None,)],
+    ids=["while the run is followed", "while it is started"],
+)
+def test_submit_does_not_claim_that_nothing_was_started_when_the_server_is_killed(flower, after):
+    flower([], *after, code=1)
+    with pytest.raises(
+        FederationError, match="first: the connection to the server is lost; the run may be in progress"
+    ) as caught:
+        submit(ROOT, GOOD)
+    assert "rerun the same command to resume" in str(caught.value)
+    assert "not started" not in str(caught.value)
+
+
+def test_submit_follows_a_run_that_was_started_although_its_command_failed(flower):
+    flower([], [listed("running")], [listed("finished", "completed")], code=1)
+    submit(ROOT, GOOD)
 
 
 @pytest.mark.parametrize("status", ["pending", "starting", "running"])
