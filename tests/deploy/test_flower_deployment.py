@@ -192,7 +192,7 @@ def test_round_closes_without_a_hospital_that_is_killed_in_it(deployment):
     south = deployment.nodes["south"]
     trained = south.output().count("Receiving: train message")
     run = deployment.train("bereft", **{"train.epochs": 1, "federation.deadline_seconds": 90})
-    run.wait_for("Successfully started run", seconds=STARTED)
+    run.wait_for("bereft: run ", seconds=STARTED)
     south.wait_for("Receiving: train message", seconds=ANSWERED, times=trained + 1)
     south.kill()
     run.wait_for("finished: ", seconds=ANSWERED)

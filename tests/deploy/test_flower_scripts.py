@@ -53,6 +53,8 @@ def test_script_without_arguments_prints_its_usage_and_writes_nothing(script, tm
     [
         ("server.sh", ("state", "certificates"), "certificates/ca.crt"),
         ("register.sh", ("state", "north.pub"), "state"),
+        ("revoke.sh", ("state", "north"), "state"),
+        ("sites.sh", ("state",), "state"),
         ("run.sh", ("state", "recipe=ganet_seg_debug"), "state"),
         ("node.sh", ("home", "north.key", "ca.crt", "hub.example.org:9092"), "home/site.json"),
     ],
@@ -82,6 +84,23 @@ def test_run_submits_its_settings_to_the_servers_flower(state, stand_ins, tmp_pa
     python, *words = stand_ins.read_text().splitlines()
     assert python == str(tmp_path / "bin" / "python")
     assert words == ["-m", "server.submit", str(DEPLOY.parent), *settings, f"FLWR_HOME={state}/flower"]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("register", ("state", "north.pub")),
+        ("register", ("state", "north.pub", "Klinik Nord")),
+        ("revoke", ("state", "Klinik Nord")),
+        ("sites", ("state",)),
+    ],
+)
+def test_site_scripts_pass_their_arguments_to_the_servers_flower(state, stand_ins, tmp_path, script, words):
+    (tmp_path / "north.pub").touch()
+    assert run_script(SCRIPTS / f"{script}.sh", *words, folder=tmp_path).returncode == 0
+    command = "list" if script == "sites" else script
+    called = stand_ins.read_text().splitlines()
+    assert called[1:] == ["-m", "server.registration", command, *words, f"FLWR_HOME={state}/flower"]
 
 
 def test_register_rejects_a_private_key(state, tmp_path):
