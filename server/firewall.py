@@ -23,7 +23,7 @@ NEGLIGIBLE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One site's reply in one round: float32 arrays of the agreed names and shapes, of values not yet checked."""
+    """One site's reply in one round: finite float32 arrays of the agreed names and shapes, and checked numbers."""
 
     site: str
     arrays: Arrays
@@ -77,29 +77,23 @@ class AcceptedNorms:
 
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """Accepts the updates of one stage that could be an honest site's.
+    """Accepts the updates of one stage whose change is not far too large, as a whole or in one tensor.
 
-    It rejects values that are not finite, absurd numbers and far too large changes. A malicious update of the size of
-    the others' passes; a robust strategy (median, trimmed mean, Krum) and the largest share of a site limit its
-    effect.
+    What is no update of this stage at all (`federation.replies`, `encoding.decode`) never gets here. A malicious update
+    of the size of the others' passes; a robust strategy (median, trimmed mean, Krum) and the largest share of a site
+    limit its effect.
     """
 
     expected: Arrays
     """Of the names and shapes of every update, which `encoding.decode` has checked; the values are not read."""
     largest_norm_ratio: float
     """How many times the usual norm a change may have."""
-    known_examples: Mapping[str, float] = field(default_factory=dict)
-    """By site, the count that it stated before training, in the unit of `Update.examples`: it may report fewer (a
-    stage may train on some slices only), never more."""
-    largest_examples: float = 1e7
-    """Upper bound of any site's count, stated or not."""
     accepted: AcceptedNorms = field(default_factory=AcceptedNorms)
 
     def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[LeftOut]]:
         """The updates to aggregate and those that are left out, each in the order given.
 
-        Of several answers of one site only the first is inspected. A valid update is left out for its size if its
-        change w_i - w_sent has
+        An update is left out if its change w_i - w_sent has
 
             |w_i - w_sent| > max(largest_norm_ratio * usual, 0.001 |w_sent|)
 
@@ -110,47 +104,14 @@ class Firewall:
         Rejected norms are not remembered. Accepted ones replace those of an earlier call for the same round, which
         a repeated round makes.
 
-        The weights that were sent are finite and of the expected names and shapes; rounds are numbered one by one.
+        Each site has one update. The weights that were sent are finite and of the expected names and shapes; rounds are
+        numbered one by one.
         """
-        faults = self._faults(updates)
-        valid = [update for update, fault in zip(updates, faults, strict=True) if fault is None]
-        changes = {update.site: _tensor_norms(update.arrays, sent) for update in valid}
+        changes = {update.site: _tensor_norms(update.arrays, sent) for update in updates}
         excesses = self._excesses(changes, _whole({name: _norm(sent[name]) for name in self.expected}), round)
         self.accepted.note(round, {site: _whole(changes[site]) for site in changes if site not in excesses})
-
-        reasons = [fault or excesses.get(update.site) for update, fault in zip(updates, faults, strict=True)]
-        judged = list(zip(updates, reasons, strict=True))
-        return (
-            [update for update, reason in judged if reason is None],
-            [LeftOut(update.site, round, reason) for update, reason in judged if reason is not None],
-        )
-
-    def _faults(self, updates: Sequence[Update]) -> list[str | None]:
-        """The fault of each update alone; None for a valid one."""
-        answered: set[str] = set()
-        faults: list[str | None] = []
-        for update in updates:
-            if update.site in answered:
-                faults.append("answers a second time in one round")
-            else:
-                faults.append(self._tensor_fault(update) or self._number_fault(update))
-            answered.add(update.site)
-        return faults
-
-    def _tensor_fault(self, update: Update) -> str | None:
-        damaged = next((name for name in self.expected if not np.isfinite(update.arrays[name]).all()), None)
-        return f"{damaged}: holds values that are not finite" if damaged is not None else None
-
-    def _number_fault(self, update: Update) -> str | None:
-        examples = update.examples
-        if not _is_finite(examples) or examples <= 0 or examples != int(examples):
-            return "examples: the count is not a whole number above 0"
-        if examples > self.known_examples.get(update.site, math.inf):
-            return "examples: the count is more than the site stated before training"
-        if examples > self.largest_examples:
-            return f"examples: the count is more than any site's can be ({self.largest_examples:g})"
-        invalid = sum(not _is_finite(value) for value in update.metrics.values())
-        return f"metrics: {invalid} of {len(update.metrics)} are not finite numbers" if invalid else None
+        left_out = [LeftOut(update.site, round, excesses[update.site]) for update in updates if update.site in excesses]
+        return [update for update in updates if update.site not in excesses], left_out
 
     def _excesses(self, changes: Mapping[str, Mapping[str, float]], weights: float, round: int) -> dict[str, str]:
         """Site to reason, for sites whose change is too large as a whole or in one tensor.
@@ -188,11 +149,6 @@ class Firewall:
                 if changes[site][name] > usual and part[name] > limit:
                     excesses.setdefault(site, f"{name}: takes up far more of the change than at the other sites")
         return excesses
-
-
-def _is_finite(value: object) -> bool:
-    """Whether a value is a number, neither NaN nor infinite. Messages can also hold lists and text."""
-    return isinstance(value, int | float | np.integer | np.floating) and bool(-math.inf < value < math.inf)
 
 
 def _votes(norms: Mapping[str, float]) -> dict[str, float]:

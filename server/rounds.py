@@ -262,6 +262,8 @@ class Federation:
             arrays, numbers = unpack_reply(content, train_layout(stage, shapes, federation, stated[site]))
             scores = Scores.from_numbers(numbers)
             examples = stated[site] if scores.examples is None else scores.examples
+            if not examples:
+                raise FederationError("it stated that it has nothing to train on")
             return Update(site, decode(arrays, initial, federation), examples, scores.values)
 
         updates, reasons = read_replies(replies, read)
@@ -274,9 +276,8 @@ class Federation:
             return updates, []
         # Clipping bounds a private update's size, and comparing norms would use single updates.
         ratio = math.inf if federation.privacy.on else federation.largest_norm_ratio
-        stated = self._stated_examples()
         accepted = AcceptedNorms(self.ledger.accepted_norms)
-        firewall = Firewall(initial, ratio, stated, accepted=accepted)
+        firewall = Firewall(initial, ratio, accepted=accepted)
         kept, quarantined = firewall.inspect(updates, initial, part.number)
         self.ledger.accepted_norms = accepted.rounds
         return kept, quarantined

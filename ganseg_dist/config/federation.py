@@ -46,8 +46,7 @@ class FederationConfig(Frozen):
     deadline_seconds: Annotated[Positive, OPERATIONAL] = 3600.0
     """A round closes then, without the sites that have not answered."""
     firewall: bool = True
-    """Leave out updates that are not finite, not of the agreed names and shapes, far too large, or of an implausible
-    number of examples. Off only to demonstrate its effect."""
+    """Leave out updates that are far too large, as a whole or in one tensor. Off only to demonstrate its effect."""
     largest_norm_ratio: Annotated[float, Field(gt=1)] = 5.0
     """An update larger than this times the median of all that were accepted is left out."""
     encoding: Encoding = "fp32"

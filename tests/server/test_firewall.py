@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 
-from ganseg_dist.federation.record import LeftOut
 from server.firewall import AcceptedNorms, Firewall, Update
 from server.rounds import Ledger
 
@@ -44,16 +43,6 @@ def left_out(wall, answers, round=1):
     return [entry.site for entry in quarantined]
 
 
-def reason(answer, **settings):
-    """Reason for which the update is quarantined beside two valid ones, which pass."""
-    accepted, quarantined = firewall(**settings).inspect([update("a"), answer, update("b")], SENT, 3)
-    assert [entry.site for entry in accepted] == ["a", "b"]
-    [entry] = quarantined
-    assert (entry.site, entry.round) == (answer.site, 3)
-    assert "\n" not in entry.reason
-    return entry.reason
-
-
 # What an update is
 
 
@@ -67,62 +56,6 @@ def test_firewall_passes_valid_updates_in_order():
 
 def test_firewall_accepts_empty_round():
     assert firewall().inspect([], SENT, 1) == ([], [])
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_firewall_rejects_non_finite_value(value):
-    head = SENT[HEAD].copy()
-    head[1, 0] = value
-    assert reason(update("x", arrays={HEAD: head})) == f"{HEAD}: holds values that are not finite"
-
-
-@pytest.mark.parametrize("examples", [0, -5, 2.5, np.nan, np.inf, -np.inf, "100", None, [100]])
-def test_firewall_rejects_invalid_example_count(examples):
-    assert reason(update("x", examples=examples)) == "examples: the count is not a whole number above 0"
-
-
-def test_firewall_rejects_more_examples_than_stated():
-    answer = update("x", examples=101)
-    assert (
-        reason(answer, known_examples={"x": 100}) == "examples: the count is more than the site stated before training"
-    )
-    assert left_out(firewall(known_examples={"x": 101}), [answer]) == []
-    assert left_out(firewall(known_examples={"another": 100}), [answer]) == []
-
-
-def test_firewall_rejects_more_examples_than_maximum():
-    answer = update("x", examples=1e7 + 1)
-    assert reason(answer) == "examples: the count is more than any site's can be (1e+07)"
-    assert reason(answer, known_examples={"x": 1e9}) == "examples: the count is more than any site's can be (1e+07)"
-    assert left_out(firewall(), [update("x", examples=1e7)]) == []
-    assert left_out(firewall(largest_examples=50), [update("x", examples=51)]) == ["x"]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, [1.0, 2.0], "0.5"])
-def test_firewall_counts_non_finite_metrics_without_naming_them(value):
-    answer = update("x", metrics={"train/loss": 0.5, "patient Novak": value})
-    assert reason(answer) == "metrics: 1 of 2 are not finite numbers"
-
-
-def test_firewall_accepts_numpy_numbers():
-    answer = update("x", examples=np.int64(40), metrics={"train/loss": np.float32(0.5), "epoch": 3})
-    assert left_out(firewall(), [answer]) == []
-
-
-def test_firewall_keeps_first_of_two_updates_of_a_site():
-    accepted, quarantined = firewall().inspect([first := update("a", 1), update("b", 1), update("a", 1.1)], SENT, 2)
-    assert accepted[0] is first
-    assert quarantined == [LeftOut("a", 2, "answers a second time in one round")]
-
-
-def test_firewall_rejects_valid_update_after_invalid_one_of_same_site():
-    assert left_out(firewall(), [update("a", examples=-1), update("a")]) == ["a", "a"]
-
-
-def test_firewall_median_counts_each_site_once():
-    # With three votes of 8 the median would be 8; with one it is 1.
-    answers = [update("a"), update("x", 8), update("x", 8), update("x", 8)]
-    assert left_out(firewall(), answers) == ["x", "x", "x"]
 
 
 # Size, in a round by itself
@@ -243,7 +176,7 @@ def test_firewall_does_not_remember_zero_norms():
 
 def test_firewall_does_not_remember_rejected_norms():
     wall = firewall()
-    assert left_out(wall, [*updates(a=1, b=1, x=50), update("y", 2, examples=-1)]) == ["x", "y"]
+    assert left_out(wall, updates(a=1, b=1, x=50, y=60)) == ["x", "y"]
     assert wall.accepted.rounds == {1: {"a": pytest.approx(1), "b": pytest.approx(1)}}
 
 

@@ -92,9 +92,11 @@ def test_rounds_quarantine_and_record_bad_site(phantom, spoil, reason):
     assert all(np.isfinite(array).all() for array in weights(run).values())
 
 
-def test_rounds_raise_for_nan_update_without_firewall(phantom):
-    with pytest.raises(FederationError, match="not finite"):
-        simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.firewall": False})
+@pytest.mark.slow
+def test_rounds_leave_out_nan_update_without_firewall(phantom):
+    run = simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.firewall": False})
+    federation = json.loads((run.folder / "federation.json").read_text())
+    assert [(record["site"], record["round"]) for record in federation["quarantined"]] == [("site3", 1), ("site3", 2)]
 
 
 def test_rounds_raise_when_quorum_is_missed(phantom):

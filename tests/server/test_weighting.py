@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from server.aggregation import site_weights
+from ganseg_dist.errors import FederationError
+from server.aggregation import mean_scores, site_weights
 
 
 def test_site_weights_are_proportional_to_examples():
@@ -72,3 +73,37 @@ def test_site_weights_satisfy_definition_for_random_sites(seed):
         scale = weights[free[0]] / examples[free[0]]
         for site in examples:
             assert weights[site] == pytest.approx(min(cap, scale * examples[site]), rel=1e-9)
+
+
+def test_site_weights_give_site_without_examples_no_share():
+    assert site_weights({"a": 0, "b": 30, "c": 0, "d": 10}, largest_share=1.0) == {"a": 0, "b": 0.75, "c": 0, "d": 0.25}
+    assert site_weights({"a": 5, "b": 0}, largest_share=0.5) == {"a": 1.0, "b": 0.0}
+
+
+def test_site_weights_raise_where_no_site_has_examples():
+    with pytest.raises(FederationError, match="no site has anything to train on"):
+        site_weights({"a": 0, "b": 0}, largest_share=0.5)
+
+
+SCORES = {"a": {"dice": 0.5}, "b": {"dice": 0.6}, "x": {"dice": 1.0}}
+
+
+def test_mean_scores_cap_share_of_one_site():
+    means = mean_scores(SCORES, {"a": 10, "b": 10, "x": 10**7}, 0.5, alone=False)
+    assert means == {"dice": pytest.approx(0.5 * 1.0 + 0.25 * (0.5 + 0.6))}
+
+
+def test_mean_scores_are_weighted_by_cases():
+    assert mean_scores(SCORES, {"a": 1, "b": 2, "x": 1}, 0.5, alone=False)["dice"] == pytest.approx(0.675)
+
+
+def test_mean_scores_leave_out_score_of_one_site_among_several():
+    scores = {"a": {"dice": 0.5}, "b": {"dice": 0.6}, "x": {"dice": 0.7, "hd95": 0.0}}
+    assert set(mean_scores(scores, dict.fromkeys("abx", 3), 0.5, alone=False)) == {"dice"}
+    assert mean_scores({"x": {"dice": 0.7}, "a": {}}, dict.fromkeys("ax", 3), 0.5, alone=False) == {}
+    assert mean_scores({"x": {"dice": 0.7}}, {"x": 3}, 0.5, alone=True) == {"dice": 0.7}
+
+
+def test_mean_scores_ignore_site_without_cases():
+    assert mean_scores(SCORES, {"a": 3, "b": 3, "x": 0}, 0.5, alone=False)["dice"] == pytest.approx(0.55)
+    assert mean_scores({}, {}, 0.5, alone=True) == {}
