@@ -15,8 +15,9 @@ import zipfile
 import zlib
 
 from ganseg_dist.compat.flower import run_clientapp
+from ganseg_dist.compat.flower_log import explain_flower_log
 from ganseg_dist.console import PlainFormatter
-from ganseg_dist.errors import FederationError
+from ganseg_dist.errors import FederationError, GansegError
 
 APP = "clients.app:app"
 HARMLESS = {"pyproject.toml", "README.md", ".info/CONTENT"}
@@ -81,6 +82,7 @@ def main() -> None:
     handler.setFormatter(PlainFormatter())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    explain_flower_log(text_of=lambda error: str(error) if isinstance(error, GansegError) else None)
     run_clientapp(check_bundle)
 
 

@@ -21,10 +21,11 @@ from flwr.serverapp import Grid, ServerApp
 from rich.filesize import decimal
 
 from ganseg_dist.compat.flower import is_simulated
+from ganseg_dist.compat.flower_log import explain, explain_flower_log
 from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
-from ganseg_dist.errors import ConfigError, GansegError
+from ganseg_dist.errors import ConfigError, FederationError, GansegError
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.storage.remote import remote_folder
@@ -47,6 +48,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train a federation to the end; an interrupted one resumes when it is rerun under its name."""
+    explain_flower_log()
     console = PlainConsole(file=sys.stdout, width=LINE, force_terminal=False)
     write_line = partial(console.print, soft_wrap=True)
     train = _simulated if is_simulated(grid) else _deployed
@@ -55,10 +57,14 @@ def main(grid: Grid, context: Context) -> None:
         _fetch_run(request.run_name, write_line)
         with closing(RichProgress(console)) as progress:
             run = train(grid, request, progress, write_line)
-    except GansegError as error:
-        write_line(f"error: {error}")
+    except BaseException as error:  # Flower's for a run that was stopped is no Exception
+        text = str(error) if isinstance(error, GansegError) else explain(error)
+        if text is None:
+            raise
+        write_line(f"error: {text}")
         logging.getLogger("flwr").addFilter(_is_not_reported_error)
-        raise  # Flower marks a run as completed unless its app raises
+        # Flower marks a run as completed unless its app raises an Exception.
+        raise (error if isinstance(error, GansegError) else FederationError(text)) from None
     write_line(f"finished: {run.folder}")
 
 

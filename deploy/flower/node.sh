@@ -35,6 +35,6 @@ export GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABL
 
 cd "$home"
 python -m clients.node "$home"  # ends the script where site.json cannot be used
-exec flower-supernode \
+exec python -m clients.supernode \
     --superlink "$4" --root-certificates "$authority" --auth-supernode-private-key "$key" \
     --node-config "home='$home'" --port "$port"

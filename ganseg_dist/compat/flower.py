@@ -8,6 +8,7 @@ SuperLink, `flower_log` what Flower logs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,67 @@ def run_superlink(middleware: Middleware) -> None:
 
     others = extensions.get_middleware()
     extensions.get_middleware = lambda: (middleware, *others)
+    _reject_messages_of_others()
     flower_superlink()
+
+
+def _reject_messages_of_others() -> None:
+    """Let a node push its own messages only: Flower compares the key with the request, not with the messages in it."""
+    from flwr.superlink.servicer.fleet import fleet_handlers
+    from starlette.exceptions import HTTPException
+
+    names = vars(fleet_handlers)
+    push = names["push_messages"]
+
+    def push_own(request: Any, state: Any) -> Any:
+        if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
+            raise HTTPException(403, "a node sends its own messages alone")
+        return push(request, state)
+
+    names["push_messages"] = push_own
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The SuperLink's answer to a request of a node that it rejects."""
+
+    activating: bool
+    """Whether the node asked to be connected."""
+    status: int
+    """Of HTTP: 401 for a signature, a clock or a key that has no node any more."""
+    date: str | None
+    """The answer's `Date`, by the SuperLink's clock."""
+
+
+def run_supernode(try_again: Callable[[Rejection], bool], accepted: Callable[[], None]) -> None:
+    """Run `flower-supernode`. Of each rejected request, `try_again` decides whether it is sent again, signed anew.
+
+    `accepted` is called when the SuperLink has connected the node.
+    """
+    from flwr.supernode import fleet_http_connection as module
+    from flwr.supernode.cli import flower_supernode
+
+    names = vars(module)
+    signer: type[Any] = names["NodeAuthHttpInterceptor"]
+
+    class Observed(signer):
+        """Signs a node's requests."""
+
+        def intercept(self, context: Any, call_next: Callable[[Any], Any]) -> Any:
+            unsigned = context.request.headers.copy()
+            while True:
+                response = super().intercept(context, call_next)
+                activating = context.rpc_method.endswith("/ActivateNode")
+                if not response.is_error:
+                    if activating:
+                        accepted()
+                    return response
+                if not try_again(Rejection(activating, response.status_code, response.headers.get("date"))):
+                    return response
+                context.request.headers = unsigned.copy()
+
+    names["NodeAuthHttpInterceptor"] = Observed
+    flower_supernode()
 
 
 def run_clientapp(check_bundle: Callable[[bytes], None]) -> None:

@@ -9,6 +9,7 @@ import datetime
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,3 +156,26 @@ def _write(file: Path, content: bytes, mode: int) -> None:
             opened.write(content)
     except OSError as error:
         raise write_error(file, error) from None
+
+
+def check_server_certificate(certificate: Path, key: Path) -> datetime.timedelta:
+    """How long the server's certificate is still valid.
+
+    Raises ConfigError for one that has expired, and for files that are no certificate with its key.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError:
+        raise ConfigError(
+            f"{key}: is not the key of {certificate}; give the folder that ganseg certificates wrote"
+        ) from None
+    except (OSError, ValueError):
+        raise ConfigError(f"{certificate}: is no certificate; give the folder that ganseg certificates wrote") from None
+    remaining = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    if remaining <= datetime.timedelta():
+        raise ConfigError(
+            f"{certificate}: has expired on {found.not_valid_after_utc:%Y-%m-%d}; make another in a new folder with "
+            "ganseg certificates, and send its ca.crt to the hospitals"
+        )
+    return remaining

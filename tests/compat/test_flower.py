@@ -1,15 +1,26 @@
 """The private names of Flower that compat/flower.py touches; tests/deploy tests what they do with real processes."""
 
+import httpx
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.constant import PARTITION_ID_KEY, Status, SubStatus
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.primitives.asymmetric import generate_key_pairs
+from flwr.supercore.protobuf.client import ProtobufRequestContext
 from flwr.superlink import cli as link_cli
 from flwr.superlink import extensions
 from flwr.superlink import main as superlink
 from flwr.superlink.grid import InMemoryGrid
+from flwr.superlink.routers.fleet import router as fleet_router
+from flwr.superlink.servicer.fleet import fleet_handlers
 from flwr.supernode import cli as node_cli
+from flwr.supernode import fleet_http_connection as node_connection
 from flwr.supernode.runtime import run_clientapp as node
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from ganseg_dist.compat import flower
@@ -63,3 +74,45 @@ def test_set_message_id_is_named_by_reply():
 def test_flower_run_states_and_partition_key_have_known_values():
     assert (Status.FINISHED, SubStatus.COMPLETED) == ("finished", "completed")
     assert PARTITION_ID_KEY == "partition-id"
+
+
+def push(sender: int, pusher: int) -> PushMessagesRequest:
+    message = ProtoMessage(metadata=Metadata(src_node_id=sender))
+    return PushMessagesRequest(node=Node(node_id=pusher), messages_list=[message])
+
+
+def test_superlink_takes_messages_of_the_node_that_pushes_them_only(monkeypatch):
+    """Else one hospital's node could answer for another whose request it knows."""
+    pushed = []
+    monkeypatch.setattr(fleet_handlers, "push_messages", lambda request, state: pushed.append(request))
+    flower._reject_messages_of_others()
+    fleet_handlers.push_messages(push(5, 5), None)
+    with pytest.raises(HTTPException) as rejected:
+        fleet_handlers.push_messages(push(6, 5), None)
+    assert rejected.value.status_code == 403
+    assert len(pushed) == 1
+    assert "fleet_handlers" in fleet_router.fleet_push_messages.__code__.co_names, "the router looks it up by module"
+
+
+def test_run_supernode_sends_a_rejected_request_again_signed_anew(monkeypatch):
+    statuses, seen = [412, 412, 200], []
+    private, public = generate_key_pairs()
+
+    def send(context):
+        seen.append(context.request.headers["flwr-signature"])
+        return httpx.Response(statuses.pop(0), headers={"Date": "now"})
+
+    def supernode() -> None:
+        request = httpx.Request("POST", "https://hub/v1/fleet/activate-node")
+        context = ProtobufRequestContext("/flwr.proto.Fleet/ActivateNode", PushMessagesRequest(), request)
+        response = node_connection.NodeAuthHttpInterceptor(private, public).intercept(context, send)
+        assert response.status_code == 200
+
+    monkeypatch.setattr(node_connection, "NodeAuthHttpInterceptor", node_connection.NodeAuthHttpInterceptor)
+    monkeypatch.setattr(node_cli, "flower_supernode", supernode)
+    rejections, accepted = [], []
+    flower.run_supernode(lambda rejection: not rejections.append(rejection), lambda: accepted.append(True))
+    assert rejections == [flower.Rejection(activating=True, status=412, date="now")] * 2
+    assert accepted == [True]
+    assert len(set(seen)) == 3
+    assert "NodeAuthHttpInterceptor" in node_connection.http_request_response.__wrapped__.__code__.co_names

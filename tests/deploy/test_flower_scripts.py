@@ -149,7 +149,7 @@ def test_node_checks_its_folder_and_then_connects_with_tls_and_its_key(node, sta
     assert run_script(SCRIPTS / "node.sh", *node, free_port(), folder=tmp_path).returncode == 0
     words = stand_ins.read_text().splitlines()
     assert words[1:4] == ["-m", "clients.node", f"{tmp_path}/home"]
-    supernode = words[words.index(str(tmp_path / "bin" / "flower-supernode")) + 1 :]
+    supernode = words[words.index("clients.supernode") + 1 :]
     options = dict(zip(supernode[::2], supernode[1::2], strict=False))
     assert options["--superlink"] == "hub.example.org:9092"
     assert options["--root-certificates"] == f"{tmp_path}/ca.crt"
@@ -160,7 +160,7 @@ def test_node_checks_its_folder_and_then_connects_with_tls_and_its_key(node, sta
 
 def test_node_does_not_connect_when_its_check_fails(node, stand_ins, tmp_path):
     assert run_script(SCRIPTS / "node.sh", *node, free_port(), folder=tmp_path, CODE="2").returncode == 2
-    assert "flower-supernode" not in stand_ins.read_text()
+    assert "clients.supernode" not in stand_ins.read_text()
     assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["site.json"]
 
 

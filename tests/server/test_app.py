@@ -1,13 +1,19 @@
 """The settings of `flwr run`, as pyproject.toml lists them, and the request that the server makes of them."""
 
+import logging
 import tomllib
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+from flwr.supercore.run import RunNotRunningException
 
-from ganseg_dist.errors import ConfigError
+from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.systems import recipe
+from server import app as module
 from server.app import FlowerRunRequest, assignments
+from server.grids import InProcessGrid
 
 ROOT = Path(__file__).parents[2]
 KEYS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
@@ -57,3 +63,37 @@ def test_assignments_splits_text_at_field_names(text, fields):
 def test_run_request_rejects_invalid_settings(keys, message):
     with pytest.raises(ConfigError, match=message):
         FlowerRunRequest.of(KEYS | keys)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FederationError("round 1: 0 sites answered"), "error: round 1: 0 sites answered"),
+        (ObjectPushError("ab", 1, "cd"), "error: the receiver took the message no more"),
+        (RunNotRunningException(), "error: the run was stopped; start it again with the same run.sh to resume"),
+    ],
+    ids=["of this package", "of Flower", "no Exception"],
+)
+def test_app_prints_one_line_for_an_error_and_raises_what_flower_takes_for_a_failure(monkeypatch, capsys, error, line):
+    def fail(*_: object) -> None:
+        raise error
+
+    logger = logging.getLogger("flwr")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(module, "_deployed", fail)
+    context = Context(1, 0, {}, RecordDict(), KEYS | {"run-name": "first"})
+    with pytest.raises(FederationError) as raised:
+        module.main(InProcessGrid(lambda message, context: message, {}), context)
+    assert capsys.readouterr().out.startswith(line)
+    record = logging.LogRecord("flwr", logging.ERROR, "", 1, "raised", (), (type(raised.value), raised.value, None))
+    assert not logger.filter(record), "Flower's traceback of it is dropped"
+
+
+def test_app_leaves_other_errors_to_flower(monkeypatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(logging.getLogger("flwr"), "filters", [])
+    monkeypatch.setattr(module, "_deployed", fail)
+    with pytest.raises(ZeroDivisionError):
+        module.main(InProcessGrid(lambda message, context: message, {}), Context(1, 0, {}, RecordDict(), KEYS))
