@@ -83,10 +83,9 @@ def deploy(
 def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
     """The hospitals' records. Members are then cleared: they enrol again and prepare data by the agreed config."""
     sites_config = config_at_sites(request.config).to_json()
-    sites.enrol(RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config), request.least_sites, warn)
-    joined = list(sites.members.values())
-    sites.members.clear()
-    return joined
+    instruction = RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config)
+    sites.enrol(lambda node: instruction, request.least_sites, warn)
+    return sites.begin_again()
 
 
 def _listed(names: tuple[str, ...] | None) -> str:

@@ -7,14 +7,18 @@ checkpoint is written, with the federation's beside it. So a killed server resum
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Message, RecordDict
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from safetensors.numpy import load_file, save_file
 
@@ -27,10 +31,11 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
-from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores
+from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores, kind_of
 from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteRound
 from ganseg_dist.federation.replies import evaluate_layout, finish_layout, train_layout
 from ganseg_dist.federation.schedule import Round, schedule
@@ -42,10 +47,22 @@ from ganseg_dist.systems.base import System
 from server.aggregation import Aggregator, mean_scores, site_weights, validate_setup
 from server.firewall import AcceptedNorms, Firewall, Update
 from server.inbox import read_replies
+from server.requests import Answers
 from server.sites import Sites
 
+SITES_SHOWN = 3
+"""Sites that a progress bar names, of those that a round waits for."""
 TRIES = 3
 """Attempts at a round that too few sites answer."""
+
+
+class LastUpdate(BaseModel):
+    """The last update that a site sent, with which it can tell that its folder was restored from a backup."""
+
+    node: int
+    round: int
+    digest: str
+    """`egress_manifest.Content.arrays_digest`."""
 
 
 class Ledger(BaseModel):
@@ -58,6 +75,8 @@ class Ledger(BaseModel):
     rounds_of_stage: int = 0
     was_best: bool = False
     """Whether the last round's weights are the best of its stage so far."""
+    received: dict[str, LastUpdate] = Field(default_factory=dict)
+    """By site."""
 
 
 @dataclass(slots=True)
@@ -77,6 +96,8 @@ class Federation:
     aggregator: Aggregator = field(init=False)
     releases: Releases | None = field(init=False, default=None)
     """The releases under `federation.privacy`; None if it is off."""
+    answers: Answers = field(init=False)
+    """Who has answered the last request to train."""
     sites_config: str = field(init=False)
     """The config by which the sites train, as JSON."""
     planned: tuple[Round, ...] = field(init=False)
@@ -87,30 +108,35 @@ class Federation:
         self.system = build_system(self.config)
         self.state = prepare_state(self.system, self.config, World())
         self.ledger, self.aggregator = Ledger(), Aggregator(self.config.federation)
+        self.answers = Answers({}, (), 0.0)
         self.sites_config = config_at_sites(self.config).to_json()
         self.planned = schedule(self.system.stages, self.config.federation.rounds)
 
-    def run(self) -> Ledger:
-        """Train every round of every stage, from the newest intact checkpoint or from the start.
-
-        Raises FederationError when too few sites take part.
-        """
+    def restore(self) -> None:
+        """Continue from the newest intact checkpoint, where there is one; call it before the sites enrol."""
         newest = self.checkpoints.latest(self.warn)
-        if newest is not None:
-            load_checkpoint(newest, self.state)
-            self.ledger = _load(newest, self.aggregator)
+        if newest is None:
+            return
+        load_checkpoint(newest, self.state)
+        self.ledger = _load(newest, self.aggregator)
+        last_round = max((last.round for last in self.ledger.received.values()), default=0)
+        self.sites.expected |= {last.node for last in self.ledger.received.values() if last.round == last_round}
+        position = self.state.position
+        done = position.stage == len(self.system.stages)
+        at = "after the last round" if done else f"from {self._round_text(self._next_round)}"
+        self.sites.write_line(f"{self.name}: resumes {at}")
+
+    def run(self) -> Ledger:
+        """Train every remaining round of every stage with the sites that have enrolled.
+
+        Raises FederationError when too few sites answer.
+        """
         stages, position = self.system.stages, self.state.position
-        planned = {(part.stage, part.first): part for part in self.planned}
-        if newest is not None:
-            done = position.stage == len(stages)
-            at = "after the last round" if done else f"from {self._round_text(planned[position.stage, position.epoch])}"
-            self.sites.write_line(f"{self.name}: resumes {at}")
-        validate_privacy(self.config, len(planned))
-        self.enrol(self.least_sites)
+        validate_privacy(self.config, len(self.planned))
         validate_setup(self.config, len(self.sites.members))
-        self.releases = self._open_releases(len(planned))
+        self.releases = self._open_releases(len(self.planned))
         while position.stage < len(stages):
-            part = planned[position.stage, position.epoch]
+            part = self._next_round
             self._round(part)
             stage = stages[part.stage]
             if position.epoch >= stage.epochs or position.stopped:
@@ -121,7 +147,14 @@ class Federation:
         self._finish()
         return self.ledger
 
+    @property
+    def _next_round(self) -> Round:
+        """The planned round that begins at the state's epoch."""
+        position = self.state.position
+        return next(part for part in self.planned if (part.stage, part.first) == (position.stage, position.epoch))
+
     def _round(self, part: Round) -> None:
+        started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
         stage, position = self.system.stages[part.stage], self.state.position
         shared = SharedParameters.of(self.state, self.system, self.config, part.stage)
         trained = shared.trained(self.system, part.stage)
@@ -133,6 +166,7 @@ class Federation:
         sent = shared.take(self.state)
         initial = {name: sent[name] for name in trained.shapes}
         updates = self._updates(part, sent, initial)
+        answers = self.answers
         weights = self._weights(updates)
         merged = self._merged(part, initial, {update.site: update.arrays for update in updates}, weights)
         trained.check(merged)
@@ -149,6 +183,8 @@ class Federation:
                 stage=stage.name,
                 first=part.first,
                 until=part.until,
+                started=started.isoformat(timespec="seconds"),
+                seconds=round(time.monotonic() - began, 1),
                 scores=scores,
                 sites={
                     update.site: SiteRound(
@@ -156,9 +192,11 @@ class Federation:
                         weight=weights[update.site],
                         losses=dict(update.metrics),
                         scores=site_scores.get(update.site, {}),
+                        seconds=round(answers.seconds[update.site], 1),
                     )
                     for update in updates
                 },
+                unanswered=answers.pending,
                 bytes_out=self.sites.bytes_out,
                 bytes_in=self.sites.bytes_in,
                 **self._spent(),
@@ -210,7 +248,8 @@ class Federation:
     def _updates(self, part: Round, sent: Arrays, initial: Arrays) -> list[Update]:
         """The updates that the firewall accepts; the round is requested again while they are too few.
 
-        The sites get `sent`, and send back what the stage trains of it, `initial`.
+        The sites get `sent`, and send back what the stage trains of it, `initial`. Sites that join late take part from
+        the next request on: no request waits for a site that has not joined.
 
         Raises FederationError when too few sites answer in every attempt, or too many reject the config.
         """
@@ -219,12 +258,15 @@ class Federation:
         rejecting: dict[int, str] = {}
         for _ in range(TRIES):
             if self.releases is None:  # with privacy, shares are fixed: a late site has none
-                self.enrol(1)
+                self.sites.invite(self._invitation, self.warn)
+                if pending := self.sites.pending_text():
+                    self.sites.write_line(f"{self._round_text(part)}: begins without {pending}, not joined yet")
             members = self.sites.members
             needed = max(self.aggregator.strategy.least_answers(), math.ceil(quorum * len(members)))
             nodes = [node for node in members if node not in rejecting]
             self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
-            replies = self.sites.ask(TRAIN, instruction, sent, nodes, on_reply=partial(self._show_replies, part))
+            label, show = self._round_text(part), partial(self._show, part)
+            replies = self.sites.ask(TRAIN, instruction, sent, nodes, label=label, show=show)
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             rejecting |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REJECTED}
             if len(members) - len(rejecting) < needed:  # asking again would change nothing
@@ -264,7 +306,9 @@ class Federation:
             examples = stated[site] if scores.examples is None else scores.examples
             if not examples:
                 raise FederationError("it stated that it has nothing to train on")
-            return Update(site, decode(arrays, initial, federation), examples, scores.values)
+            update = Update(site, decode(arrays, initial, federation), examples, scores.values)
+            self._note_received(node, part.number, arrays)
+            return update
 
         updates, reasons = read_replies(replies, read)
         unread = [LeftOut(self.sites.members[node].name, part.number, reason) for node, reason in reasons.items()]
@@ -292,7 +336,7 @@ class Federation:
             _, numbers = unpack_reply(content, evaluate_layout(stage, members[node].cases))
             return Scores.from_numbers(numbers)
 
-        replies = self.sites.ask(EVALUATE, instruction, merged)
+        replies = self.sites.ask(EVALUATE, instruction, merged, label=self._round_text(part))
         scores, reasons = read_replies(replies, read)
         for node, reason in reasons.items():
             site = members[node].name
@@ -316,9 +360,27 @@ class Federation:
             why = self.sites.failure(site, replies[node].error) if replies[node].has_error() else reason
             self.warn(f"{site}: saved no model: {why}")
 
-    def enrol(self, least: int) -> None:
-        """Enrol the available nodes. Raises FederationError when fewer than `least` take part by the deadline."""
-        self.sites.enrol(self.instruction(), least, self.warn)
+    def enrol(self) -> None:
+        """Enrol the available nodes. Raises FederationError when fewer than `least_sites` join by the deadline."""
+        self.sites.enrol(self._invitation, self.least_sites, self.warn)
+
+    def _invitation(self, node: int) -> RoundInstruction:
+        """The instruction before the first round, with what the server last received of this node and of no other."""
+        try:
+            site = self.sites.registered(node)
+        except FederationError:
+            return self.instruction()  # it will not be taken in
+        received = {
+            name: (last.round, last.digest)
+            for name, last in self.ledger.received.items()
+            if (last.node == node if site is None else name == site.name)
+        }
+        return replace(self.instruction(), received=received)
+
+    def _note_received(self, node: int, number: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Remember a site's update of this round, encoded as it arrived."""
+        digest = Content.of(kind_of(TRAIN), self.name, number, arrays, {}).arrays_digest
+        self.ledger.received[self.sites.members[node].name] = LastUpdate(node=node, round=number, digest=digest)
 
     def instruction(
         self, number: int = 0, stage: int = 0, first: int = 0, until: int = 0, *, best: bool = False
@@ -329,11 +391,13 @@ class Federation:
     def _round_text(self, part: Round) -> str:
         return f"round {part.number} of {len(self.planned)}"
 
-    def _show_replies(self, part: Round, replies: int, requests: int) -> None:
-        self.sites.write_line(f"{self._round_text(part)}: {replies} of {requests} sites have answered")
+    def _show(self, part: Round, answers: Answers) -> None:
+        self.answers = answers
         stage, history = self.system.stages[part.stage], self.state.position.history
         scores = history[-1].scores if history else {}
-        self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, replies, requests, scores))
+        done, requests = len(answers.seconds), len(answers.seconds) + len(answers.pending)
+        note = answers.waiting_for(SITES_SHOWN)
+        self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, done, requests, scores, "site", note))
 
     def warn(self, text: str) -> None:
         """Send a warning to the tracker, at the current step."""

@@ -39,7 +39,8 @@ def train_federation(
     checkpoints = FolderCheckpoints(run.checkpoints)
     with closing(MLflowTracker.of(tracked)) as mlflow:
         federation = Federation(run.name, config, sites, checkpoints, Trackers(tracker, mlflow), least_sites)
-        federation.enrol(least_sites)
+        federation.restore()
+        federation.enrol()
         _write_fingerprints(run, federation)
         ledger = federation.run()
     record = FederationRecord(

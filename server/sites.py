@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,16 +24,30 @@ from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable
 from server.inbox import read_reply
 from server.registry import RegisteredSite, Registry
+from server.requests import Answers, OpenRequest, duration, ignore_answers
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
 """While members are too few: seconds until nodes that rejected are requested again, and between status lines."""
+GRACE_SECONDS = 30.0
+"""Seconds that a start with enough members still waits for nodes that have never answered: sites that are all there
+answer at about the same time, and the first of them must not decide who is in the first round."""
 LOGGED_AT = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")
 """The timestamp at the start of a line of a site's log."""
 
 
 def ignore_line(text: str) -> None:
     """Ignores a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A request to take part; times are on the monotonic clock."""
+
+    node: int
+    sent: float
+    end: float
+    """When Flower drops it."""
 
 
 @dataclass(slots=True)
@@ -45,7 +60,7 @@ class Sites:
     grid: Grid
     deadline_seconds: float
     write_line: Callable[[str], None] = ignore_line
-    """Receives a line for each request; ignored by default, where a progress bar shows them."""
+    """Receives a line for each request and each reply; ignored by default, where a progress bar shows them."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     """In a simulation, every site's folder by name, whose log has the reasons of rejections; empty in a deployment."""
     registry: Registry | None = None
@@ -56,44 +71,70 @@ class Sites:
     """Sites whose keys were revoked while they took part, by node."""
     rejecting: dict[int, str] = field(default_factory=dict)
     """Reasons of the nodes that rejected."""
+    expected: set[int] = field(default_factory=set)
+    """Nodes that have taken part before, for which a start waits until the deadline."""
+    joining: dict[str, Invitation] = field(default_factory=dict)
+    """Open requests to take part, by message id: no round waits for them."""
+    joined: list[tuple[int, Message]] = field(default_factory=list)
+    """Replies to these that arrived during a round, by node."""
     away: set[tuple[str, int]] = field(default_factory=set)
     """Kind of message and node, for nodes that missed its last deadline: a site that cannot train may still score."""
+    silent: set[int] = field(default_factory=set)
+    """Nodes that missed the deadline of the last request of any kind."""
     bytes_out: int = 0
     bytes_in: int = 0
     other_code: set[int] = field(default_factory=set)
     """Nodes of which the server has warned that they run other code."""
 
-    def enrol(self, instruction: RoundInstruction, least: int, warn: Callable[[str], None]) -> None:
-        """Ask every available node that is not a member; wait for `least` members, up to the deadline.
+    def enrol(self, instruction: Callable[[int], RoundInstruction], least: int, warn: Callable[[str], None]) -> None:
+        """Start: ask every available node that is not a member; wait for `least` members, up to the deadline.
 
-        While there are fewer, nodes that rejected are asked again every ASK_AGAIN_SECONDS: a hospital may have
-        corrected its data or settings. A simulation does not wait for that. `warn` receives each rejection at once.
+        Then it still waits for `expected` nodes, and GRACE_SECONDS for any other. While there are fewer members, nodes
+        that rejected are asked again every ASK_AGAIN_SECONDS: a hospital may have corrected its data or settings. A
+        simulation does not wait for that. `warn` receives each rejection at once.
+
+        Args:
+            instruction: a node's.
 
         Raises FederationError, with the rejections, when fewer take part by then.
         """
         self._drop_revoked()
         end, due = time.monotonic() + self.deadline_seconds, time.monotonic() + ASK_AGAIN_SECONDS
-        waiting: dict[str, int] = {}
         again: set[int] = set()
+        enough_at = math.inf
         while True:
-            known = {*self.members, *waiting.values(), *self.rejecting}
-            new = [node for node in self.grid.get_node_ids() if node not in known]
-            if new:
-                self.write_line(f"asking {counted(len(new), 'node')} whether to take part")
-            waiting |= self._push(PREFLIGHT, instruction, {}, [*new, *again - set(waiting.values())], end)
-            for node, reply in self._receive(waiting):
-                self._take_in(node, reply, warn)
+            over = time.monotonic() > end
+            if not over:
+                self._send_invitations(instruction, again)
+            self._take_in_joined(warn)
+            now, pending = time.monotonic(), {each.node for each in self.joining.values()}
             short, again = len(self.members) < least, set()
-            if not short and not waiting:
+            enough_at = math.inf if short else min(enough_at, now)
+            if not short and not (pending if now <= enough_at + GRACE_SECONDS else pending & self.expected):
                 return
-            if time.monotonic() > end or (self.folders and not waiting):
+            if over or (self.folders and not pending):
                 break
-            if short and time.monotonic() >= due:
-                due, again = time.monotonic() + ASK_AGAIN_SECONDS, set(self.rejecting)
-                self.write_line(f"{self._membership(least)}; waiting {_duration(end - time.monotonic())} more at most")
+            if now >= due:
+                due, again = now + ASK_AGAIN_SECONDS, set(self.rejecting) if short else set()
+                self.write_line(f"{self._membership(least)}; waiting {duration(end - now)} more at most")
             time.sleep(POLL_SECONDS)
         if short:
             raise FederationError(f"federation: {self._membership(least)}{self._rejections()}")
+
+    def invite(self, instruction: Callable[[int], RoundInstruction], warn: Callable[[str], None]) -> None:
+        """Between rounds: ask nodes that are new, or whose request Flower has dropped; take in replies; never wait."""
+        self._drop_revoked()
+        self._send_invitations(instruction, set())
+        self._take_in_joined(warn)
+
+    def begin_again(self) -> list[SiteInfo]:
+        """The members, who then have to join anew, by another config; the next start waits for them."""
+        members = list(self.members.values())
+        self.expected |= set(self.members)
+        self.members.clear()
+        self.joining.clear()  # a late reply would be about the earlier config
+        self.joined.clear()
+        return members
 
     def ask(
         self,
@@ -102,32 +143,44 @@ class Sites:
         arrays: Arrays,
         nodes: Sequence[int] | None = None,
         *,
-        on_reply: Callable[[int, int], None] = lambda replies, requests: None,
+        label: str = "",
+        show: Callable[[Answers], None] = ignore_answers,
     ) -> Mapping[int, Message]:
         """The replies of these nodes, by default of all members, that arrive before the deadline.
 
-        `on_reply` is called after each one with the numbers of replies and of requests.
+        Args:
+            label: the beginning of the lines about the replies.
+            show: called again and again while it waits, and once afterwards.
         """
         self._drop_revoked()
         recipients = [node for node in (self.members if nodes is None else nodes) if node not in self.revoked]
         if not recipients:
             return {}
-        end = time.monotonic() + self.deadline_seconds
-        waiting = self._push(kind, instruction, arrays, recipients, end)
-        replies: dict[int, Message] = {}
+        request = OpenRequest({node: self._name(node) for node in recipients}, self.deadline_seconds, label)
+        present = [node for node in recipients if (kind, node) not in self.away and node not in self.silent]
+        waiting = self._push(kind, dict.fromkeys(recipients, pack_instruction(instruction, arrays)), request.end)
+        self.bytes_out += len(recipients) * sum(array.nbytes for array in arrays.values())
         while waiting:
             for node, reply in self._receive(waiting):
-                replies[node] = reply
-                on_reply(len(replies), len(recipients))
-            present = [node for node in recipients if (kind, node) not in self.away]
-            if time.monotonic() > end or (present and all(node in replies for node in present)):
+                self.write_line(request.take(node, reply))
+            show(request.answers)
+            if request.is_over(present):
                 break
+            if (line := request.status()) is not None:
+                self.write_line(line)
+            self._collect_joined()
             if waiting:
                 time.sleep(POLL_SECONDS)
-        self.away |= {(kind, node) for node in recipients}
-        self.away -= {(kind, node) for node in replies}
+        self.away = (self.away | {(kind, node) for node in request.missed}) - {(kind, node) for node in request.replies}
+        self.silent = (self.silent | request.missed) - request.replies.keys()
+        show(request.answers)
         self._drop_revoked()  # while the server waited
-        return {node: reply for node, reply in replies.items() if node not in self.revoked}
+        return {node: reply for node, reply in request.replies.items() if node not in self.revoked}
+
+    def pending_text(self) -> str:
+        """`node 3 (12 min), node 4 (40 s)`: who has been asked to take part and for how long; empty for nobody."""
+        now = time.monotonic()
+        return ", ".join(f"{self.label(each.node)} ({duration(now - each.sent)})" for each in self.joining.values())
 
     def failure(self, site: str, error: Error) -> str:
         """The reason of a site's error reply, by its code; in a simulation followed by the last line of its log."""
@@ -135,19 +188,42 @@ class Sites:
         line = self.last_log_line(site) if error.code in SITE_ERROR_CODES else None
         return reason if line is None else f"{reason}: {line}"
 
-    def _push(
-        self, kind: str, instruction: RoundInstruction, arrays: Arrays, nodes: Sequence[int], end: float
-    ) -> dict[str, int]:
-        """Send a request to each node, with a deadline on the monotonic clock; returns the node by message id."""
-        if not nodes:
+    def _send_invitations(self, instruction: Callable[[int], RoundInstruction], again: set[int]) -> None:
+        now = time.monotonic()
+        self.joining = {name: each for name, each in self.joining.items() if now <= each.end}
+        pending = {each.node for each in self.joining.values()}
+        known = {*self.members, *self.rejecting, *pending}
+        new = [node for node in self.grid.get_node_ids() if node not in known]
+        if new:
+            self.write_line(f"asking {counted(len(new), 'node')} whether to take part")
+        contents = {node: pack_instruction(instruction(node), {}) for node in (*new, *again - pending)}
+        end = now + self.deadline_seconds
+        sent = self._push(PREFLIGHT, contents, end)
+        self.joining |= {name: Invitation(node, now, end) for name, node in sent.items()}
+
+    def _take_in_joined(self, warn: Callable[[str], None]) -> None:
+        self._collect_joined()
+        replies, self.joined = self.joined, []
+        for node, reply in replies:
+            self._take_in(node, reply, warn)
+
+    def _push(self, kind: str, contents: Mapping[int, RecordDict], end: float) -> dict[str, int]:
+        """Send each node its content, with a deadline on the monotonic clock; returns the node by message id."""
+        if not contents:
             return {}
-        content = pack_instruction(instruction, arrays)
         ttl = max(1.0, end - time.monotonic())
-        messages = [Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node in nodes]
-        self.bytes_out += len(nodes) * sum(array.nbytes for array in arrays.values())
+        messages = [
+            Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node, content in contents.items()
+        ]
         # A message that could not be pushed has no id.
-        pushed = zip(self.grid.push_messages(messages), nodes, strict=False)
+        pushed = zip(self.grid.push_messages(messages), contents, strict=False)
         return {message_id: node for message_id, node in pushed if message_id}
+
+    def _collect_joined(self) -> None:
+        """Fetch replies to invitations: Flower drops a reply with its request, however long a round is."""
+        waiting = {name: invitation.node for name, invitation in self.joining.items()}
+        self.joined += self._receive(waiting)
+        self.joining = {name: self.joining[name] for name in waiting}
 
     def _receive(self, waiting: dict[str, int]) -> Iterator[tuple[int, Message]]:
         """The replies since the last call, with their nodes; their messages are removed from `waiting`."""
@@ -173,6 +249,10 @@ class Sites:
             if site is not None:
                 return site.label
         return f"node {node}"
+
+    def _name(self, node: int) -> str:
+        """The name of a member; the label of another node."""
+        return self.members[node].name if node in self.members else self.label(node)
 
     def _drop_revoked(self) -> None:
         """Remove the members whose keys are revoked. The SuperLink accepts no more messages of their nodes."""
@@ -212,8 +292,9 @@ class Sites:
 
     def _membership(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())
-        summary = f"{len(self.members)} of {least} required sites joined"
-        return f"{summary} ({names})" if names else summary
+        summary = f"{len(self.members)} of {least} required sites joined{f' ({names})' if names else ''}"
+        pending = self.pending_text()
+        return f"{summary}; no answer yet from {pending}" if pending else summary
 
     def _rejections(self) -> str:
         """Text: the rejections with their reasons; in a simulation the last log lines of sites that are not members."""
@@ -244,7 +325,3 @@ def _size(reply: Message) -> int:
     if reply.has_error():
         return 0
     return sum(len(array.data) for record in reply.content.array_records.values() for array in record.values())
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 0):.0f} s"

@@ -21,6 +21,10 @@ class Progress:
     batches: int
     scores: Mapping[str, float]
     """The last validated epoch's scores."""
+    unit: str = "batch"
+    """What is counted: `batch`, or in a federation's round a `site` that has answered."""
+    note: str = ""
+    """Such as the sites that a round waits for."""
 
 
 class Tracker:

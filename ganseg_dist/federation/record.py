@@ -24,6 +24,8 @@ class SiteRound(Record):
     """By `stage/phase/term`."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Of the round's new weights on the site's validation cases; empty if it sent none."""
+    seconds: float | None = None
+    """From the request to the update."""
 
 
 class RoundRecord(Record):
@@ -35,10 +37,16 @@ class RoundRecord(Record):
     """First epoch of the stage that it trained."""
     until: int
     """Epoch of the stage before which it ended."""
+    started: str | None = None
+    """ISO 8601, UTC."""
+    seconds: float | None = None
+    """From its start to the scores of its new weights."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Means over the sites' validation cases."""
     sites: dict[str, SiteRound]
     """Sites whose updates were accepted, by name."""
+    unanswered: tuple[str, ...] = ()
+    """Sites that were to train and had not answered when the others' updates were averaged."""
     bytes_out: int = 0
     """Bytes of tensors from the server to all sites."""
     bytes_in: int = 0

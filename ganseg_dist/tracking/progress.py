@@ -69,6 +69,6 @@ class RichProgress(Tracker):
             self.bar.task_ids[0],
             completed=done,
             description=f"{progress.stage} epoch {progress.epoch + 1}/{progress.epochs}",
-            where=f"batch {progress.batch}/{progress.batches}",
+            where=f"{progress.unit} {progress.batch}/{progress.batches}{progress.note and f', {progress.note}'}",
             scores="  ".join(f"{name} {value:.3f}" for name, value in progress.scores.items()),
         )

@@ -1,6 +1,9 @@
 """A server without data: sites with folders of their own agree on the open fields of the recipe."""
 
 import json
+import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, FederationError, RunError
+from ganseg_dist.federation import egress_manifest
+from ganseg_dist.federation.flower import unpack_instruction
+from ganseg_dist.federation.protocol import PREFLIGHT
 from ganseg_dist.federation.versions import installed
 from ganseg_dist.systems import recipe
 from server import sites as module
@@ -51,24 +57,22 @@ def deployment(least_sites: int = 2, **changes: object) -> Deployment:
 def test_deploy_agrees_on_open_fields_and_trains(hospitals, registered, tmp_path):
     lines: list[str] = []
     run = deploy(deployment(), hospitals, registered, tracker=Tracker(), write_line=lines.append)
-    of_a_round = [
-        "asking 2 sites to train",
-        "1 of 2 sites have answered",
-        "2 of 2 sites have answered",
-        "asking 2 sites to score",
-    ]
+    answers = ["north has answered after N s; waiting for south", "south has answered after N s; 2 of 2 have"]
+    of_a_round = ["asking 2 sites to train", *answers, "asking 2 sites to score", *answers]
     info = [
         "asking 2 nodes whether to take part",
         f"{label('north')} takes part, with 4 patients",
         f"{label('south')} takes part, with 4 patients",
     ]
-    assert lines == [
+    assert [re.sub(r"\d+ s;", "N s;", line) for line in lines] == [
         *info,
         "agreed on channels t1, t1ce, t2, flair; regions wt, tc, et",
         *info,
         "asking 2 sites for the fingerprints of their data",
+        *answers,
         *(f"round {number} of 2: {line}" for number in (1, 2) for line in of_a_round),
         "asking 2 sites to save their models",
+        *answers,
     ]
     assert run.finished
     assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
@@ -84,6 +88,12 @@ def test_deploy_agrees_on_open_fields_and_trains(hospitals, registered, tmp_path
         name: fingerprint(name) for name in ("north", "south")
     }
     assert {site.versions for site in federation.sites.values()} == {federation.server} == {installed()}
+    for record in federation.rounds:
+        assert record.started is not None
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(record.started)).total_seconds() < 600
+        answered = {name: site.seconds for name, site in record.sites.items()}
+        assert 0 < answered["north"] <= answered["south"] <= record.seconds
+        assert record.unanswered == ()
     assert (tmp_path / "north" / "runs" / "together" / "model" / "config.json").exists()
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "north" / "egress.jsonl").read_text().splitlines()]
     assert kinds[:3] == ["preflight", "preflight", "fingerprint"]
@@ -102,7 +112,7 @@ def interrupt_in_second_round(hospitals: InProcessGrid, registered: Registry, re
             return super().push_messages(wanted)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(request, Killed(app, hospitals.nodes), registered, tracker=Tracker())
+        deploy(request, Killed(hospitals.answer, hospitals.nodes), registered, tracker=Tracker())
 
 
 def test_deploy_resumes_with_agreed_config(hospitals, registered):
@@ -113,6 +123,45 @@ def test_deploy_resumes_with_agreed_config(hospitals, registered):
     federation = run.federation()
     assert federation is not None
     assert [record.round for record in federation.rounds] == [1, 2]
+
+
+def test_deploy_sends_each_node_the_last_update_received_of_it_alone(hospitals, registered, tmp_path):
+    received: dict[int, list[dict]] = {1: [], 2: []}
+
+    def answer(message, context):
+        if message.metadata.message_type == PREFLIGHT:
+            received[context.node_id].append(dict(unpack_instruction(message.content).received))
+        return app(message, context)
+
+    grid = InProcessGrid(answer, hospitals.nodes)
+    interrupt_in_second_round(grid, registered, deployment())
+    deploy(deployment(), grid, registered, tracker=Tracker())
+    for node, name in {1: "north", 2: "south"}.items():
+        entries = map(egress_manifest.read, (tmp_path / name / "egress.jsonl").read_bytes().splitlines())
+        (sent,) = [entry.arrays_digest for entry in entries if (entry.kind, entry.round) == ("train", 1)]
+        assert received[node] == [{}, {}, {name: (1, sent)}]
+
+
+def test_deploy_never_waits_for_silent_node_in_a_round(hospitals, registered, monkeypatch):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+
+    class Silent(InProcessGrid):
+        """Node 3 is connected and never answers."""
+
+        def pull_messages(self, message_ids):
+            nodes = {number: message.metadata.dst_node_id for number, message in self.waiting.items()}
+            return super().pull_messages(number for number in message_ids if nodes.get(number) != 3)
+
+    lines: list[str] = []
+    request = deployment(**{"federation.deadline_seconds": 120.0})
+    began = time.monotonic()
+    run = deploy(
+        request, Silent(app, {**hospitals.nodes, 3: {}}), registered, tracker=Tracker(), write_line=lines.append
+    )
+    assert time.monotonic() - began < 120, "neither a start nor a round lasted until the deadline"
+    assert run.config().federation.site_batch_size == run.config().train.batch_size // 2, "it has not joined"
+    assert [bool(re.search(rf"^round {number} of 2: begins without node 3 \(\d+ s\), not joined yet$",
+            "\n".join(lines), re.MULTILINE)) for number in (1, 2)] == [True, True]  # fmt: skip
 
 
 def test_deploy_fixes_site_batch_size_by_sites_that_begin_not_by_least_sites(hospitals, registered, caplog):

@@ -13,10 +13,12 @@ from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.protocol import PREFLIGHT
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
-from server.simulation import Simulation, simulate
+from server.grids import InProcessGrid
+from server.simulation import Simulation, simulate, simulate_on
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -155,6 +157,39 @@ def test_rounds_of_several_epochs_keep_scored_epoch(phantom):
     epochs = [record["epoch"] for record in json.loads((run.folder / "history.json").read_text())]
     assert epochs == [1, 3]
     assert run.description().kept["segment"].epoch in epochs
+
+
+@pytest.mark.slow
+def test_rounds_wait_once_for_site_that_never_answers_and_record_it(phantom):
+    """It joined, and then it hangs: neither scoring nor the next round waits for it."""
+    deadline = 25.0
+
+    class Hanging(InProcessGrid):
+        def pull_messages(self, message_ids):
+            hung = {
+                number
+                for number, message in self.waiting.items()
+                if message.metadata.dst_node_id == BAD and message.metadata.message_type != PREFLIGHT
+            }
+            return super().pull_messages(number for number in message_ids if number not in hung)
+
+    changes = SHORT | {"federation.deadline_seconds": deadline, "federation.fingerprint": False}
+    request = TrainingRequest(override(recipe("ganet_seg_debug"), changes), phantom, run_name="f", local=True)
+    lines: list[str] = []
+    run = simulate_on(
+        Simulation(request, "3"),
+        lambda folders: Hanging(app, {number: {"home": str(home)} for number, home in enumerate(folders, start=1)}),
+        write_line=lines.append,
+    )
+    federation = run.federation()
+    assert federation is not None
+    first, second = federation.rounds
+    assert first.seconds is not None
+    assert second.seconds is not None
+    assert deadline <= first.seconds < 2 * deadline
+    assert second.seconds < deadline
+    assert [record.unanswered for record in (first, second)] == [("site3",)] * 2
+    assert [sorted(record.sites) for record in (first, second)] == [["site1", "site2"]] * 2
 
 
 def reject_config(log: bool):

@@ -1,6 +1,7 @@
 """Requests to sites: deadlines, membership and validation of replies."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,13 +12,15 @@ from flwr.superlink.grid import HttpGrid
 
 from ganseg_dist.data.labels import BINARY
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.flower import unpack_reply
+from ganseg_dist.federation.flower import unpack_instruction, unpack_reply
 from ganseg_dist.federation.message_layout import MessageLayout
-from ganseg_dist.federation.protocol import RoundInstruction
+from ganseg_dist.federation.protocol import PREFLIGHT, RoundInstruction
 from ganseg_dist.federation.versions import PROTOCOL, PROTOCOL_CODES
+from server import requests
 from server import sites as module
 from server.grids import Answer, InProcessGrid
 from server.inbox import read_reply
+from server.requests import Answers
 from server.sites import Sites, ignore_line
 from tests.server.registered import fingerprint, registry
 
@@ -42,6 +45,10 @@ class SilentGrid(InProcessGrid):
         return super().pull_messages(number for number in message_ids if number in answered)
 
 
+def to_all(node: int) -> RoundInstruction:
+    return INSTRUCTION
+
+
 def empty_reply(message: Message, _: Any) -> Message:
     return Message(RecordDict(), reply_to=message)
 
@@ -52,13 +59,14 @@ def site_reply(counts: Mapping[str, Any], info: Any) -> RecordDict:
 
 
 def test_sites_ask_does_not_wait_for_site_that_missed_deadline():
-    sites = Sites(SilentGrid(empty_reply, (1, 2), {("train", 2)}), deadline_seconds=0.5)
+    grid = SilentGrid(empty_reply, (1, 2), {("train", 2), ("evaluate", 2)})
+    sites = Sites(grid, deadline_seconds=0.5)
     assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}
-    assert set(sites.ask("evaluate", INSTRUCTION, {}, [1, 2])) == {1, 2}
     sites.deadline_seconds = 3600.0
-    assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}, (
-        "a site that missed training may score, and is still not waited for"
-    )
+    assert set(sites.ask("evaluate", INSTRUCTION, {}, [1, 2])) == {1}, "nor does a request of another kind"
+    grid.silent.remove(("evaluate", 2))
+    assert set(sites.ask("evaluate", INSTRUCTION, {}, [1, 2])) == {1, 2}
+    assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}, "it can score and still not train"
 
 
 def test_sites_ask_waits_again_for_site_that_replied():
@@ -74,7 +82,7 @@ def test_sites_ask_waits_again_for_site_that_replied():
 
 def test_sites_enrol_stores_info_of_members():
     sites = Sites(InProcessGrid(lambda message, _: Message(site_reply(COUNTS, INFO), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(INSTRUCTION, 1, ignore_line)
+    sites.enrol(to_all, 1, ignore_line)
     member = sites.members[1]
     assert (member.name, member.patients, member.cases, member.slices) == ("north", 3, 4, 50)
     assert (member.modalities, member.regions, member.classes) == (("flair",), ("wt",), ())
@@ -83,7 +91,7 @@ def test_sites_enrol_stores_info_of_members():
 def test_sites_enrol_rejects_second_site_of_same_name():
     nodes: dict[int, dict[str, str]] = {1: {}, 2: {}}
     sites = Sites(InProcessGrid(lambda message, _: Message(site_reply(COUNTS, INFO), reply_to=message), nodes), 5.0)
-    sites.enrol(INSTRUCTION, 1, ignore_line)
+    sites.enrol(to_all, 1, ignore_line)
     assert list(sites.members) == [1]
     assert "another site has its name" in sites.rejecting[2]
 
@@ -114,7 +122,7 @@ def test_sites_enrol_rejects_second_site_of_same_name():
 )  # fmt: skip
 def test_sites_enrol_rejects_malformed_site_info(counts, info):
     sites = Sites(InProcessGrid(lambda message, _: Message(site_reply(counts, info), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(INSTRUCTION, 0, ignore_line)
+    sites.enrol(to_all, 0, ignore_line)
     assert sites.members == {}
     assert "must run the same" in sites.rejecting[1]
 
@@ -163,7 +171,7 @@ def test_sites_enrol_repeats_request_until_enough_sites_join(monkeypatch):
     lines: list[str] = []
     warned: list[str] = []
     sites = Sites(InProcessGrid(rejects_first(2), {1: {}, 2: {}}), 3600.0, write_line=lines.append)
-    sites.enrol(INSTRUCTION, 2, warned.append)
+    sites.enrol(to_all, 2, warned.append)
     assert [member.name for member in sites.members.values()] == ["north", "south"]
     assert sites.rejecting == {}
     assert warned == ["node 2: takes no part: the site rejects the config"]
@@ -176,7 +184,7 @@ def test_sites_enrol_stops_when_enough_sites_join(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.0)
     sites = Sites(InProcessGrid(rejects_first(1), {1: {}, 2: {}}), 60.0)
     for _ in range(2):
-        sites.enrol(INSTRUCTION, 1, ignore_line)
+        sites.enrol(to_all, 1, ignore_line)
     assert list(sites.members) == [1]
 
 
@@ -184,7 +192,7 @@ def test_sites_enrol_raises_with_reasons_at_deadline(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     sites = Sites(InProcessGrid(rejects_first(1000), {1: {}, 2: {}}), 0.5)
     with pytest.raises(FederationError, match=r"1 of 2 required sites joined \(north\); node 2: the site rejects the"):
-        sites.enrol(INSTRUCTION, 2, ignore_line)
+        sites.enrol(to_all, 2, ignore_line)
 
 
 def test_sites_enrol_raises_at_once_in_simulation_with_line_of_site_log(tmp_path):
@@ -194,7 +202,7 @@ def test_sites_enrol_raises_at_once_in_simulation_with_line_of_site_log(tmp_path
     (folders["south"] / "site.log").write_text("2026-01-01T00:00:00+00:00 old\n2026-01-02T00:00:00+00:00 no T1 here\n")
     sites = Sites(InProcessGrid(rejects_first(1000), {1: {}, 2: {}}), 3600.0, folders=folders)
     with pytest.raises(FederationError, match=r"joined \(north\); south: no T1 here$"):
-        sites.enrol(INSTRUCTION, 2, ignore_line)
+        sites.enrol(to_all, 2, ignore_line)
 
 
 class MalformedGrid(HttpGrid):
@@ -237,7 +245,7 @@ FORGED = "no data\nfinished: /all/good\x1b[2J"
 def test_sites_show_nothing_that_error_reply_says(code):
     warned: list[str] = []
     sites = Sites(InProcessGrid(lambda message, _: Message(Error(code, FORGED), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(INSTRUCTION, 0, warned.append)
+    sites.enrol(to_all, 0, warned.append)
     shown = [*warned, *sites.rejecting.values(), sites.failure("north", Error(code, FORGED))]
     assert not [line for line in shown if "good" in line or not line.isprintable()]
 
@@ -245,7 +253,7 @@ def test_sites_show_nothing_that_error_reply_says(code):
 def test_sites_name_protocol_of_site_that_runs_another():
     warned: list[str] = []
     sites = Sites(InProcessGrid(lambda message, _: Message(Error(2007, FORGED), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(INSTRUCTION, 0, warned.append)
+    sites.enrol(to_all, 0, warned.append)
     assert "the site runs protocol 7, which is newer" in warned[0]
 
 
@@ -271,7 +279,7 @@ def named(names: Mapping[int, str], **info: str) -> InProcessGrid:
 def test_sites_enrol_rejects_a_registered_node_that_takes_anothers_name_first(tmp_path):
     warned: list[str] = []
     sites = Sites(named({1: "south", 2: "south"}), 5.0, registry=registry(tmp_path, {1: "north", 2: "south"}))
-    sites.enrol(INSTRUCTION, 1, warned.append)
+    sites.enrol(to_all, 1, warned.append)
     assert {node: info.name for node, info in sites.members.items()} == {2: "south"}
     (warning,) = warned
     assert warning.startswith(f"north ({fingerprint('north')[:19]}): takes no part: it calls itself south, and its key")
@@ -280,7 +288,7 @@ def test_sites_enrol_rejects_a_registered_node_that_takes_anothers_name_first(tm
 
 def test_sites_enrol_rejects_a_node_that_is_not_registered(tmp_path):
     sites = Sites(named({1: "north", 3: "west"}), 5.0, registry=registry(tmp_path, {1: "north"}))
-    sites.enrol(INSTRUCTION, 1, ignore_line)
+    sites.enrol(to_all, 1, ignore_line)
     assert list(sites.members) == [1]
     assert "registered under no name" in sites.rejecting[3]
 
@@ -289,21 +297,21 @@ def test_sites_ask_leaves_out_a_site_whose_key_is_revoked_in_a_run(tmp_path):
     lines: list[str] = []
     keys = registry(tmp_path, {1: "north", 2: "south"})
     sites = Sites(named({1: "north", 2: "south"}), 5.0, lines.append, registry=keys)
-    sites.enrol(INSTRUCTION, 2, ignore_line)
+    sites.enrol(to_all, 2, ignore_line)
     keys.revoke("south")
     assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}
     assert (list(sites.members), list(sites.revoked)) == ([1], [2])
-    assert lines[-1].startswith("south takes part no more: the key of south (SHA256:")
-    sites.enrol(INSTRUCTION, 1, ignore_line)
+    assert lines[-2].startswith("south takes part no more: the key of south (SHA256:")
+    sites.enrol(to_all, 1, ignore_line)
     assert list(sites.members) == [1]
 
 
 def test_sites_ask_drops_the_reply_of_a_site_whose_key_is_revoked_meanwhile(tmp_path):
     keys = registry(tmp_path, {1: "north", 2: "south"})
     sites = Sites(named({1: "north", 2: "south"}), 5.0, registry=keys)
-    sites.enrol(INSTRUCTION, 2, ignore_line)
+    sites.enrol(to_all, 2, ignore_line)
     replies = sites.ask(
-        "train", INSTRUCTION, {}, on_reply=lambda count, _: keys.revoke("south") if count == 2 else None
+        "train", INSTRUCTION, {}, show=lambda answers: None if answers.pending else keys.revoke("south")
     )
     assert set(replies) == {1}
 
@@ -315,7 +323,7 @@ def test_sites_enrol_warns_once_of_a_site_with_other_code():
     warned: list[str] = []
     sites = Sites(named({1: "north"}, code="ab" * 32, version="0.2.0"), 5.0)
     for _ in range(2):
-        sites.enrol(INSTRUCTION, 1, warned.append)
+        sites.enrol(to_all, 1, warned.append)
         sites.members.clear()
     (warning,) = warned
     assert warning.startswith("north runs other code (ganseg-dist 0.2.0, code abababababab; here")
@@ -331,8 +339,139 @@ def test_sites_enrol_names_the_site_of_another_protocol_and_which_end_to_upgrade
 
     warned: list[str] = []
     sites = Sites(InProcessGrid(answer, {1: {}}), 5.0, registry=registry(tmp_path, {1: "north"}))
-    sites.enrol(INSTRUCTION, 0, warned.append)
+    sites.enrol(to_all, 0, warned.append)
     (warning,) = warned
     assert warning.startswith(f"north ({fingerprint('north')[:19]}): takes no part: the site runs protocol {protocol}")
     assert remedy in warning
     assert "any text" not in warning
+
+
+# Joining is off the path of a round.
+
+
+def joins_as_node(message: Message, context: Any) -> Message:
+    return Message(site_reply(COUNTS, INFO | {"name": f"site{context.node_id}"}), reply_to=message)
+
+
+SILENT_2 = {(PREFLIGHT, 2)}
+
+
+@pytest.mark.parametrize("grace", [0.0, 1.0])
+def test_sites_enrol_waits_for_unknown_node_no_longer_than_grace(monkeypatch, grace):
+    monkeypatch.setattr(module, "GRACE_SECONDS", grace)
+    sites = Sites(SilentGrid(joins_as_node, (1, 2), SILENT_2), 3600.0)
+    began = time.monotonic()
+    sites.enrol(to_all, 1, ignore_line)
+    assert list(sites.members) == [1]
+    assert grace <= time.monotonic() - began < grace + 5
+
+
+def test_sites_enrol_waits_for_expected_node_until_deadline(monkeypatch):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    sites = Sites(SilentGrid(joins_as_node, (1, 2), SILENT_2), 1.0, expected={2})
+    began = time.monotonic()
+    sites.enrol(to_all, 1, ignore_line)
+    assert list(sites.members) == [1]
+    assert time.monotonic() - began > 1.0
+
+
+def test_sites_enrol_names_nodes_that_have_not_answered(monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.3)
+    lines: list[str] = []
+    sites = Sites(SilentGrid(joins_as_node, (1, 2), SILENT_2), 1.0, lines.append)
+    with pytest.raises(
+        FederationError, match=r"1 of 2 required sites joined \(site1\); no answer yet from node 2 \(1 s\)"
+    ):
+        sites.enrol(to_all, 2, ignore_line)
+    assert "1 of 2 required sites joined (site1); no answer yet from node 2 (0 s); waiting 1 s more at most" in lines
+
+
+def test_sites_invite_never_waits_and_takes_late_reply_in(monkeypatch):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    grid = SilentGrid(joins_as_node, (1, 2), set(SILENT_2))
+    sites = Sites(grid, 3600.0)
+    sites.enrol(to_all, 1, ignore_line)
+    began = time.monotonic()
+    sites.invite(to_all, ignore_line)
+    assert time.monotonic() - began < 1
+    assert sites.pending_text() == "node 2 (0 s)"
+    sent = grid.sent
+    grid.silent.clear()
+    sites.invite(to_all, ignore_line)
+    assert list(sites.members) == [1, 2]
+    assert grid.sent == sent, "the open request was answered, not repeated"
+
+
+def test_sites_ask_collects_late_reply_of_joining_node_for_the_next_round(monkeypatch):
+    """Flower drops a reply with its request, so that it must be fetched while a long round runs."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    grid = SilentGrid(joins_as_node, (1, 2, 3), {(PREFLIGHT, 2), (PREFLIGHT, 3), ("train", 1)})
+    sites = Sites(grid, 0.5)
+    sites.enrol(to_all, 1, ignore_line)
+    grid.silent.discard((PREFLIGHT, 2))
+    assert sites.ask("train", INSTRUCTION, {}) == {}
+    assert list(sites.members) == [1], "it is not asked to score a round in which it did not train"
+    grid.silent.add((PREFLIGHT, 2))
+    sites.invite(to_all, ignore_line)
+    assert list(sites.members) == [1, 2]
+
+
+def test_sites_invite_repeats_request_that_flower_dropped(monkeypatch):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    grid = SilentGrid(joins_as_node, (1, 2), set(SILENT_2))
+    sites = Sites(grid, 0.5)
+    sites.enrol(to_all, 1, ignore_line)
+    sent = grid.sent
+    time.sleep(0.6)
+    sites.invite(to_all, ignore_line)
+    assert grid.sent == sent + 1
+
+
+def test_sites_begin_again_drops_replies_to_earlier_config(monkeypatch):
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    grid = SilentGrid(joins_as_node, (1, 2), set(SILENT_2))
+    sites = Sites(grid, 3600.0)
+    sites.enrol(to_all, 1, ignore_line)
+    assert [member.name for member in sites.begin_again()] == ["site1"]
+    assert (sites.members, sites.joining, sites.expected) == ({}, {}, {1})
+    configs: dict[int, str] = {}
+
+    def record(message: Message, context: Any) -> Message:
+        configs[context.node_id] = unpack_instruction(message.content).config
+        return joins_as_node(message, context)
+
+    grid.answer = record
+    grid.silent.clear()
+    sites.enrol(lambda node: RoundInstruction("f", 0, 0, 0, 0, config=f"agreed, for {node}"), 2, ignore_line)
+    assert configs == {1: "agreed, for 1", 2: "agreed, for 2"}
+
+
+def test_sites_ask_says_by_name_who_answered_failed_and_is_pending(monkeypatch):
+    monkeypatch.setattr(requests, "STATUS_SECONDS", 0.3)
+
+    def answer(message: Message, context: Any) -> Message:
+        if message.metadata.message_type == PREFLIGHT or context.node_id == 1:
+            return joins_as_node(message, context)
+        return Message(Error(1000, "the site failed"), reply_to=message)
+
+    lines: list[str] = []
+    shown: list[Answers] = []
+    sites = Sites(SilentGrid(answer, (1, 2, 3), {("train", 3)}), 1.0)
+    sites.enrol(to_all, 3, ignore_line)
+    sites.write_line = lines.append
+    sites.ask("train", INSTRUCTION, {}, label="round 1 of 2", show=shown.append)
+    assert lines == [
+        "round 1 of 2: site1 has answered after 0 s; waiting for site2, site3",
+        "round 1 of 2: site2 has failed after 0 s; waiting for site3",
+        *[line for line in lines if line.startswith("round 1 of 2: waiting for site3 (")],
+    ]
+    assert "round 1 of 2: waiting for site3 (0 s), 1 s more at most" in lines
+    assert list(shown[-1].seconds) == ["site1", "site2"]
+    assert shown[-1].pending == ("site3",)
+    assert shown[-1].waiting_for() == "waiting for site3 (1 s)"
+
+
+def test_answers_waiting_for_shortens_long_lists():
+    answers = Answers({}, ("a", "b", "c"), 125.0)
+    assert answers.waiting_for(2) == "waiting for a, b and 1 more (2 min)"
+    assert Answers({"a": 1.0}, (), 2.0).waiting_for() == ""
