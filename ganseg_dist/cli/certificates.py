@@ -29,8 +29,12 @@ def certificates(
     [bold]ganseg certificates keys --node a[/bold]
     """
     from ganseg_dist.federation.certificates import make_certificates
+    from ganseg_dist.federation.public_key import PublicKey
 
     if not hosts and not nodes:
         raise ConfigError("--host or --node: give at least one; see: ganseg certificates --help")
     for file in make_certificates(folder, hosts, nodes, days=days):
-        show.echo(f"written: {file}{' (secret)' if file.suffix == '.key' else ''}")
+        note = " (secret)" if file.suffix == ".key" else ""
+        if file.suffix == ".pub":
+            note = f", {PublicKey.read(file).fingerprint}"
+        show.echo(f"written: {file}{note}")
