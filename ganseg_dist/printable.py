@@ -29,6 +29,11 @@ def printable(text: str) -> str:
     )
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning and `...` where it has more characters: another party may send any length."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def printable_lines(text: str) -> str:
     """`printable` for each line of a text."""
     return "\n".join(map(printable, text.split("\n")))

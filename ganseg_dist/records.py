@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ganseg_dist.errors import RunError
-from ganseg_dist.printable import printable
+from ganseg_dist.printable import printable, shortened
 from ganseg_dist.suggestion import suggestion
 
 Parsed = TypeVar("Parsed")
+
+LONGEST_MESSAGE = 300
+LONGEST_FIELD = 100
+"""Characters of a problem's text and of its field, which a file or a message may have chosen."""
 
 
 class Record(BaseModel):
@@ -47,13 +51,13 @@ class Problem:
     def first(cls, error: ValidationError) -> Problem:
         """The first problem of an error."""
         problem = error.errors(include_url=False)[0]
-        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+        message = shortened(printable(" ".join(problem["msg"].removeprefix("Value error, ").split())), LONGEST_MESSAGE)
         return cls(tuple(map(str, problem["loc"])), problem["type"], message, problem.get("input"))
 
     @property
     def field(self) -> str:
         """The dotted name of the field."""
-        return printable(".".join(self.place))
+        return shortened(printable(".".join(self.place)), LONGEST_FIELD)
 
 
 def first_problem(error: ValidationError, whole: str = "") -> str:

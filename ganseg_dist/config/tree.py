@@ -23,6 +23,7 @@ from ganseg_dist.config.system import SystemConfig
 from ganseg_dist.config.train import TrainConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.files import read_text
+from ganseg_dist.printable import shortened
 from ganseg_dist.records import Problem, no_such_field
 from ganseg_dist.registry import load, registered
 
@@ -36,6 +37,9 @@ class _OfRegisteredSystem:
 
 
 AnySystemConfig = Annotated[SystemConfig, _OfRegisteredSystem()]
+
+LONGEST_VALUE = 80
+"""Characters of a value in an error."""
 
 FIXED = ("recipe", "system.name")
 """Fields that identify the recipe and cannot be changed: another value would not fit the rest."""
@@ -172,7 +176,7 @@ def _first_problem(error: ValidationError) -> str:
         return no_such_field(field, known, "take it out")
     if problem.kind == "value_error" and not field:
         return problem.message  # it relates fields of two nodes and names them itself
-    value_text = "" if isinstance(value, dict) else f" (got {value!r})"
+    value_text = "" if isinstance(value, dict) else f" (got {shortened(repr(value), LONGEST_VALUE)})"
     if problem.kind == "tuple_type":
         return f'{field}: is a list; write it as ["a", "b"]{value_text}'
     return f"{field or 'config'}: {problem.message}{value_text}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -183,7 +184,7 @@ class RoundInstruction:
                 raise ValueError("too long")
             fields = from_json(text, allow_inf_nan=False)  # to a fixed depth, unlike json.loads
             check_protocol(fields, "the server")
-            return TypeAdapter(cls).validate_python(fields)
+            return _validator().validate_python(fields)
         except ValueError:
             raise FederationError("instruction: is not one of this version; both ends must run the same") from None
 
@@ -196,6 +197,11 @@ class RoundInstruction:
     def settings(self) -> RunConfig:
         """The config that both ends train by."""
         return RunConfig.from_json(self.config, "the server's config")
+
+
+@cache
+def _validator() -> TypeAdapter[RoundInstruction]:
+    return TypeAdapter(RoundInstruction)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -88,9 +89,14 @@ class SiteInfo:
         try:
             # from_json reads to a fixed depth and accepts no half of a surrogate pair, unlike json.loads.
             stated = from_json(description.tobytes(), allow_inf_nan=False)
-            return TypeAdapter(cls).validate_python({**stated, **counts})
+            return _validator().validate_python({**stated, **counts})
         except (ValidationError, ValueError, TypeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None
+
+
+@cache
+def _validator() -> TypeAdapter[SiteInfo]:
+    return TypeAdapter(SiteInfo)
 
 
 def preflight_layout() -> MessageLayout:
