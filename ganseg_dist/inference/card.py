@@ -181,7 +181,7 @@ def _scores_text(scores: Mapping[str, float]) -> str:
 
 
 def _describe_left_out(record: FederationRecord) -> str:
-    """Number of updates left out by site and reason, or `none`."""
+    """Number of messages left out by site and reason, or `none`."""
     reasons = Counter((left.site, left.reason) for left in record.quarantined)
     counts = (f"{count} of {site} ({reason})" for (site, reason), count in sorted(reasons.items()))
     return "; ".join(counts) or "none"

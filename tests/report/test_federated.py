@@ -59,9 +59,9 @@ def test_raw_bytes_count_trained_and_shared_networks():
 
 def test_report_shows_sites_quarantine_and_comparison(text):
     assert "3 sites trained together over 12 rounds" in text
-    assert "Ulm 7 7 70 0.292 10 of 12 2" in text
-    assert "2 updates left out" in text
-    assert "Ulm 6 the change&#39;s norm is 9.1 times the usual one, more than 5" in text
+    assert "Ulm – 7 7 70 0.292 10 of 12 2" in text
+    assert "2 messages left out" in text
+    assert "Ulm 6 update the change&#39;s norm is 9.1 times the usual one, more than 5" in text
     assert "Dice of the tumour against all data pooled: no difference shown, −0.020" in text
     assert "Dice of the tumour against the mean of the sites alone: better, +0.110" in text
     assert "It reaches 97.6% of the score with all data pooled." in text
@@ -85,10 +85,10 @@ def test_report_notes_missing_comparison_and_privacy(tmp_path):
     })  # fmt: skip
     text = page_text(write_report(run).read_text())
     assert "Not compared with pooled data" in text
-    assert "No update was left out." in text
+    assert "No message was left out." in text
     assert "none guaranteed to a site or a patient" in text
     assert "Privacy spent" not in text
-    assert "Bergen – – 90" in text
+    assert "Bergen – – – 90" in text
 
 
 def test_report_of_many_sites_labels_extreme_sites_only(tmp_path):
