@@ -99,7 +99,7 @@ def federated(folder: Path, answer: Answer, **changes: object) -> tuple[Federati
     sites = Sites(InProcessGrid(answer, {node: {} for node in NAMES}), 60.0, lines.append)
     config = override(recipe("ganet_seg_debug"), CONFIG | changes)
     trained = Federation("f", config, sites, FolderCheckpoints(folder / "checkpoints"), tracker, least_sites=2)
-    trained.enrol(2)
+    trained.enrol()
     session._collect(trained)
     trained.run()
     return trained, tracker, lines
