@@ -24,10 +24,14 @@ from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
 from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, RoundInstruction, describe_error, kind_of
 from ganseg_dist.federation.versions import difference
+from ganseg_dist.printable import printable, printable_lines, shortened
 from ganseg_dist.runs import named_run
 
 logger = logging.getLogger(__name__)
 """Written to a node's output (`clients.bundle`); a simulation has no handler for it."""
+
+LONGEST_ENTRY = 20_000
+"""Characters of an entry in a site's log."""
 
 app = ClientApp()
 
@@ -122,13 +126,18 @@ def _node_of(context: Context) -> SiteNode:
 
 def _log(node: SiteNode, error: Exception) -> None:
     user_error = isinstance(error, GansegError)
-    text = str(error) if user_error else "".join(traceback.format_exception(error))
+    text = printable(str(error)) if user_error else "".join(traceback.format_exception(error))
     logger.info("error: %s", error if user_error else f"{type(error).__name__}; see {node.folder / 'site.log'}")
     _write_log(node, text)
 
 
 def _write_log(node: SiteNode, text: str) -> None:
-    """Append a text to the site's log, with its time."""
+    """Append a text to the site's log, with its time.
+
+    Lines after the first are indented and control characters visible: a server's message may be quoted in the text, and
+    must not look like an entry of the log.
+    """
     node.folder.mkdir(parents=True, exist_ok=True)
+    text = shortened(printable_lines(text).replace("\n", "\n    "), LONGEST_ENTRY)
     with (node.folder / "site.log").open("a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {text}\n")

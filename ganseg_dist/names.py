@@ -46,8 +46,8 @@ NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 """A Flower node's name, which its key files have."""
 LabelName = Annotated[str, AfterValidator(_one_printable_line)]
 """A mask's label or region."""
-Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
-"""A channel, region or class that a site sends to a federation's server."""
+Word = Annotated[str, Field(pattern=r"^[\w+-](?:[\w .+-]{0,38}[\w.+-])?$")]
+"""A channel, region or class that a site sends to a federation's server: no space at its ends, no dot at its start."""
 ArrayName = Annotated[str, Field(pattern=r"^[^/~.\\\x00-\x1f][^\\\x00-\x1f]{0,199}$")]
 """A tensor or metric that leaves a site; it must not begin like a path."""
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json
 
 from ganseg_dist import __version__
-from ganseg_dist.data.labels import UNSTATED, LabelScheme
+from ganseg_dist.data.labels import REGION_LABELS, UNSTATED, LabelScheme
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.message_layout import MessageLayout, Range
 from ganseg_dist.federation.protocol import LARGEST_COUNT
@@ -59,7 +60,7 @@ class SiteInfo:
     code: CodeDigest = field(default_factory=code_digest)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for words that repeat, more patients than cases, and a region of none of its labels."""
+        """Raises ValueError for repeated words, more patients than cases, and regions that its labels do not form."""
         if any(len(set(words)) < len(words) for words in (self.modalities, self.regions, self.classes)):
             raise ValueError("a name is there twice")
         if self.patients > self.cases:
@@ -67,6 +68,10 @@ class SiteInfo:
         unknown = [region for region in self.regions if region not in self.labels.regions]
         if unknown:
             raise ValueError(f"regions: {unknown[0]} consists of no labels")
+        trainable = [region for region in REGION_LABELS if region in self.regions]
+        for count in range(1, len(trainable) + 1):  # whatever is agreed on, the server writes masks by the labels
+            for agreed in combinations(trainable, count):
+                self.labels.of_regions(agreed)
 
     @property
     def versions(self) -> Versions:
@@ -89,8 +94,10 @@ class SiteInfo:
         try:
             # from_json reads to a fixed depth and accepts no half of a surrogate pair, unlike json.loads.
             stated = from_json(description.tobytes(), allow_inf_nan=False)
+            if counts.keys() & stated.keys():
+                raise ValueError("a count is in the text")
             return _validator().validate_python({**stated, **counts})
-        except (ValidationError, ValueError, TypeError):
+        except (ValidationError, ValueError, TypeError, AttributeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None
 
 
