@@ -45,6 +45,27 @@ def test_site_row_has_mean_weight_and_rounds():
     assert (east.weight, east.examples, east.rounds, east.left_out) == (None, None, 0, 1)
 
 
+KEY = f"SHA256:{'k' * 43}"
+HERE, ELSEWHERE = ({"protocol": 1, "version": "0.1.0", "code": digit * 64} for digit in "ab")
+
+
+def test_report_shows_keys_revocations_and_other_code(tmp_path):
+    run = federated_run(tmp_path)
+    sites = {
+        "north": {"patients": 3, "key": KEY, "versions": HERE},
+        "south": {"patients": 1, "key": KEY, "versions": ELSEWHERE, "revoked": True},
+    }
+    run.write("federation.json", federation_json(sites=sites, server=HERE))
+    shown = page_text(write_report(run).read_text())
+    assert "north SHA256:kkkkkkkkkkkk 3" in shown
+    assert "south SHA256:kkkkkkkkkkkk (revoked) 1" in shown
+    assert (
+        "south runs other code than the server: ganseg-dist 0.1.0, code bbbbbbbbbbbb, the server ganseg-dist 0.1.0, "
+        "code aaaaaaaaaaaa."
+    ) in shown
+    assert "north runs other code" not in shown
+
+
 def test_describe_traffic_gives_total_and_per_round():
     assert describe_traffic(RECORD) == "8.5 kB in 3 rounds, 2.83 kB a round: 2 kB to the sites, 833 bytes from them"
 

@@ -3,7 +3,8 @@
 import pytest
 from mlflow import MlflowClient
 
-from ganseg_dist.tracking.results import log_sites
+from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.tracking.results import log_sites, site_params
 from ganseg_dist.tracking.tracked_run import open_tracking
 from tests.federation.record import federation_json
 
@@ -48,6 +49,17 @@ def test_log_sites_creates_one_child_run_per_site(run, tracked):
     assert curve(south.info.run_id, "healthy/phase/term") == [(2, 1.0)]
     assert curve(tracked.run_id, "federation/bytes_from_sites") == [(2, 1000.0), (5, 500.0), (6, 1000.0)]
     assert curve(tracked.run_id, "federation/epsilon") == [(6, 1.5)]
+
+
+def test_site_params_name_the_sites_key_and_code():
+    key = f"SHA256:{'k' * 43}"
+    versions = {"protocol": 1, "version": "0.1.0", "code": "a" * 64}
+    sites = {"south": {"patients": 1, "key": key, "versions": versions}}
+    params = site_params(FederationRecord.model_validate(federation_json(sites=sites)), "south")
+    assert params == {
+        "site": "south", "patients": "1", "rounds": "2", "left_out": "1",
+        "key": key, "code": "ganseg-dist 0.1.0, code aaaaaaaaaaaa",
+    }  # fmt: skip
 
 
 def test_log_sites_creates_no_children_for_local_run(run, tracked):
