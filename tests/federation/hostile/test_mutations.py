@@ -4,6 +4,7 @@ import random
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -26,6 +27,7 @@ from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import System
+from server.agreement import agree, agreed_scheme
 from server.sites import _site_info
 from tests.federation.hostile.mutations import mutated
 
@@ -41,6 +43,7 @@ CONFIG = override(
      "system.widths": (4, 8)},
 )  # fmt: skip
 STATED = 50
+SITE = SiteInfo("north", 10, 12, 100, ("flair", "t1"), ("wt", "tc", "et"), ("no lesion", "lesion"), BRATS)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +100,14 @@ def check_site(info: SiteInfo) -> None:
     for count in (1, 2, 3):
         for regions in combinations([name for name in ("wt", "tc", "et") if name in info.regions], count):
             info.labels.of_regions(regions)
+    for name in ("ganet_seg_debug", "dl_gan_cnn"):
+        with suppress(GansegError):  # nothing in common, in one line
+            agreed = agree(recipe(name), [SITE, info])
+            agreed_scheme(agreed, [SITE, info])
 
 
 def test_preflight_replies_survive_mutations():
-    info = SiteInfo("north", 10, 12, 100, ("flair", "t1"), ("wt", "tc", "et"), ("no lesion", "lesion"), BRATS)
-    attack(pack_reply({"description": info.description()}, info.counts()), _site_info, check_site)
+    attack(pack_reply({"description": SITE.description()}, SITE.counts()), _site_info, check_site)
 
 
 def test_fingerprint_replies_survive_mutations():
