@@ -13,11 +13,10 @@ Interrupted and started again, it goes on.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import runs_root
 from ganseg_dist.studies.experiments.measures import measures_of
@@ -68,11 +68,11 @@ def a_thousand_times(message: Message, context: Context) -> Message:
 
 def flipped_labels(message: Message, context: Context) -> Message:
     """The site trains on masks in which healthy brain is tumour, and tumour healthy."""
-    file = Path(str(context.node_config["home"])) / "site.json"
-    site = json.loads(file.read_text())
-    if not site["data"].endswith("-flipped"):
-        site["data"] = str(_flipped(Path(site["data"]), site["patients"]))
-        file.write_text(json.dumps(site))
+    file = Path(str(context.node_config["home"])) / "site.toml"
+    site = SiteSettings.load(file)
+    if not site.data.name.endswith("-flipped"):
+        data = _flipped(site.data, site.patients or ())
+        file.write_text(site.model_copy(update={"data": data}).to_toml())
     return app(message, context)
 
 
@@ -143,7 +143,7 @@ def _only(cohort: Path, patients: set[str]) -> Path:
     return folder
 
 
-def _flipped(cohort: Path, patients: list[str]) -> Path:
+def _flipped(cohort: Path, patients: Sequence[str]) -> Path:
     """A copy of these patients' cases in which tumour is healthy and the rest of the brain is tumour."""
     folder = runs_root() / f"{cohort.name}-flipped"
     for file in cohort.iterdir():

@@ -10,6 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ from clients.node import SiteNode
 from ganseg_dist.errors import ConfigError, GansegError
 from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
-from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, RoundInstruction, describe_error, kind_of
+from ganseg_dist.federation.protocol import (
+    EVALUATE,
+    FINGERPRINT,
+    FINISH,
+    PREFLIGHT,
+    TRAIN,
+    RoundInstruction,
+    describe_error,
+    kind_of,
+)
 from ganseg_dist.federation.versions import difference
 from ganseg_dist.printable import printable, printable_lines, shortened
 from ganseg_dist.runs import named_run
@@ -36,8 +46,14 @@ LONGEST_ENTRY = 20_000
 app = ClientApp()
 
 
-Reply = tuple[Mapping[str, NDArray[Any]], Mapping[str, float]]
-"""A reply's arrays and numbers."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a site sends: arrays and numbers."""
+
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    noise_multiplier: float | None = None
+    """Of the noise that the site added to the arrays, by which its budget is counted."""
 
 
 def _replying(
@@ -54,11 +70,13 @@ def _replying(
         try:
             node.make_private()
             instruction = unpack_instruction(message.content)
-            arrays, numbers = answer(node, instruction, message.content)
+            reply = answer(node, instruction, message.content)
             kind = kind_of(message.metadata.message_type)
-            sent = Content.of(kind, instruction.run, instruction.round, arrays, numbers)
+            sent = Content.of(
+                kind, instruction.run, instruction.round, reply.arrays, reply.numbers, reply.noise_multiplier
+            )
             EgressManifest(node.manifest).record(sent)
-            return Message(pack_reply(arrays, numbers), reply_to=message)
+            return Message(pack_reply(reply.arrays, reply.numbers), reply_to=message)
         except Exception as error:
             _log(node, error)
             code, reason = describe_error(error)
@@ -78,31 +96,32 @@ def preflight(node: SiteNode, instruction: RoundInstruction, content: RecordDict
     if other is not None:
         logger.warning("warning: %s", other)
         _write_log(node, f"warning: {other}")
-    info = node.join(instruction.run, instruction.settings)
-    return {"description": info.description()}, info.counts()
+    info = node.join(instruction)
+    return Reply({"description": info.description()}, info.counts())
 
 
 @app.query(kind_of(FINGERPRINT))
 @_replying
 def fingerprint(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Histograms of the site's data over coarse bins."""
-    return node.fingerprint(instruction.settings).points, {}
+    return Reply(node.fingerprint(instruction).points)
 
 
 @app.train()
 @_replying
 def train(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """One round at the site."""
-    arrays, scores = node.site(instruction.run, instruction.settings).train(instruction, arrays_of(content))
-    return arrays, scores.to_numbers()
+    site = node.site(TRAIN, instruction)
+    arrays, scores = site.train(instruction, arrays_of(content))
+    return Reply(arrays, scores.to_numbers(), site.noise_multiplier(instruction.settings))
 
 
 @app.evaluate()
 @_replying
 def evaluate(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Validation scores of the server's weights."""
-    scores = node.site(instruction.run, instruction.settings).evaluate(instruction, arrays_of(content))
-    return {}, scores.to_numbers()
+    scores = node.site(EVALUATE, instruction).evaluate(instruction, arrays_of(content))
+    return Reply(numbers=scores.to_numbers())
 
 
 @app.train(kind_of(FINISH))
@@ -110,7 +129,7 @@ def evaluate(node: SiteNode, instruction: RoundInstruction, content: RecordDict)
 def finish(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """After the last round, the site stores its run and model."""
     node.finish(instruction, arrays_of(content))
-    return {}, {"finished": 1}
+    return Reply(numbers={"finished": 1})
 
 
 def _node_of(context: Context) -> SiteNode:

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import tomllib
 import zipfile
 import zlib
+from pathlib import Path
 
+from clients.limits import limit_memory
+from clients.node import SiteNode
 from ganseg_dist.compat.flower import run_clientapp
 from ganseg_dist.compat.flower_log import explain_flower_log
 from ganseg_dist.console import PlainFormatter
@@ -83,6 +87,7 @@ def main() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     explain_flower_log(text_of=lambda error: str(error) if isinstance(error, GansegError) else None)
+    limit_memory(SiteNode(Path(os.environ["GANSEG_SITE"])).settings.policy.memory_gib)
     run_clientapp(check_bundle)
 
 

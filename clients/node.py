@@ -1,113 +1,86 @@
-"""A hospital's folder: its settings and policy (site.json), and its data prepared for a federation.
-
-`python -m clients.node HOME` checks whether its site.json can be used.
-"""
+"""A hospital's folder: its settings and policy (site.toml), and its data prepared for a federation."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
+from clients.limits import check_disk
+from clients.membership import Membership
+from clients.sent import Sent
+from clients.split import SiteSplit
 from clients.training import Site
 from ganseg_dist.atomic import private_folder, write_json
 from ganseg_dist.config import RunConfig
-from ganseg_dist.config.fields import Count, Frozen
-from ganseg_dist.config.privacy import PrivacyDemand
-from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
+from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.data.store import PreparedCase, case_damage
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError
+from ganseg_dist.errors import ConfigError, DataError, FederationError, RunError
 from ganseg_dist.federation import egress_manifest
 from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
 from ganseg_dist.federation.fingerprint.record import release
-from ganseg_dist.federation.privacy import check_privacy_demand, spent_before
-from ganseg_dist.federation.protocol import RoundInstruction
-from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.federation.policy import Rule, check_names, check_policy, rules
+from ganseg_dist.federation.privacy import Allowance, withholds_scores
+from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, RoundInstruction
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo
-from ganseg_dist.files import open_regular, read_text
-from ganseg_dist.names import SiteName
+from ganseg_dist.federation.site_settings import FILE, SiteSettings
+from ganseg_dist.files import open_regular
 from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
+from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.planning.run_folder import data_record, write_records
-from ganseg_dist.printable import printable
-from ganseg_dist.records import Problem, first_problem, no_such_field
 from ganseg_dist.runs import RequestRecord, Run
 
 COMMAND = "flwr run"
 """Recorded as the command of a site's run: the arguments of the site's own process hold a secret of Flower's."""
 
 
-class SiteSettings(Frozen):
-    """site.json, which the hospital writes and which never leaves it."""
-
-    name: SiteName
-    """The name under which the other sites know it; it leaves the hospital."""
-    data: Path
-    """Path of its images, as `ganseg check` takes it."""
-    layout: str | None = None
-    """The layout of its images; None: it is recognised."""
-    labels: str | None = None
-    """The scheme of its masks' values, as `ganseg check --labels` takes it; None: the layout's."""
-    minimum_patients: Count = 3
-    """With fewer usable patients it takes no part."""
-    gpu: bool = False
-    """Whether it trains on a GPU."""
-    patients: tuple[str, ...] | None = None
-    """Set for a simulated hospital: its patients among all those in the folder."""
-    split: Mapping[str, tuple[str, ...]] | None = None
-    """Its patients by train, validation and test; None: sampled by the run's seed and fractions."""
-    minimum_group: Count = 5
-    """Every number that it discloses of its data covers at least so many patients; a site with fewer discloses none."""
-    privacy: PrivacyDemand | None = None
-    """The privacy that it demands of a federation; None: it demands none."""
-
-
 @dataclass(frozen=True, slots=True)
 class SiteNode:
-    """A hospital's folder: site.json, the state of each federation, and the egress manifest."""
+    """A hospital's folder: site.toml, the split, the state of each federation, and the egress manifest."""
 
     folder: Path
 
     @property
     def settings(self) -> SiteSettings:
-        """Raises ConfigError naming the field of site.json that is wrong."""
-        file = self.folder / "site.json"
-        try:
-            return SiteSettings.model_validate_json(read_text(file))
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read ({error.strerror}); docs/federation.md shows one") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{file}: is no text; docs/federation.md shows one") from None
-        except ValidationError as error:
-            raise ConfigError(f"{file}: {_first_problem(error)}") from None
+        """Raises ConfigError naming the field of site.toml that is wrong."""
+        return SiteSettings.load(self.folder / FILE)
 
-    def check(self) -> Cohort:
-        """The cohort that site.json names, listed but not opened: what can be checked before a server sends a config.
+    def check(self) -> tuple[Cohort, Split]:
+        """The cohort that site.toml names, listed but not opened, and its split: all that needs no federation's config.
 
         Raises ConfigError naming the field, and DataError for data that cannot be read.
         """
-        settings = self.settings
         self.make_private()
+        settings = self.settings
         try:
-            return read_cohort(settings.data, settings.layout, settings.labels)
+            cohort = self._cohort()
         except OSError as error:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); correct its permissions") from None
+        return cohort, SiteSplit(self.folder).preview(cohort, settings.policy, settings.split)
+
+    def judge(self, config: RunConfig) -> Iterator[Rule]:
+        """The policy's answers to a federation of this config."""
+        policy, (cohort, split) = self.settings.policy, self.check()
+        yield from rules(policy, resolve(config, cohort), self._spent_elsewhere("", self._sent()))
+        patients = len(split.validation)
+        withheld = withholds_scores(config) or patients < policy.minimum_group
+        group = f"{patients} validation patients, and policy.minimum_group is {policy.minimum_group}"
+        yield Rule("scores", f"{'withheld' if withheld else 'leave'}: {group}", True)
 
     def make_private(self) -> None:
         """Close the folder to all but its owner, under any umask: its content comes from patients' images.
@@ -127,26 +100,35 @@ class SiteNode:
         """Path of the egress manifest."""
         return self.folder / "egress.jsonl"
 
-    def join(self, run: str, config: RunConfig) -> SiteInfo:
-        """Check the data as `ganseg check` does, prepare them, and return their counts.
+    def join(self, instruction: RoundInstruction) -> SiteInfo:
+        """Check the config against the policy and the data as `ganseg check` does, prepare them, return their counts.
 
         Fields that the config leaves open are taken from the data, and the names in others must exist there.
 
-        Raises FederationError when it promises less privacy than site.json demands, and DataError when a case would
-        spoil training or there are fewer patients than the site allows.
+        Raises PolicyError for a federation that requests what the policy denies, RunError for a folder that was
+        restored from a backup, and DataError when a case would spoil training or there are fewer patients than the
+        policy permits.
         """
-        settings = self.settings
-        self._check_privacy_demand(run, config)
+        settings, config, sent = self.settings, instruction.settings, self._sent()
+        check_names(config)
+        _check_received(instruction, settings.name, sent)
+        agreed = _is_resolved(config)
+        if agreed:  # before it decides what is read
+            self._check_policy(instruction.run, config, sent)
         cohort, found = self._checked(config)
-        if len(cohort.patients) < settings.minimum_patients:
+        if not agreed:
+            with suppress(ConfigError, DataError):  # a site may lack a class; once agreed, the policy judges again
+                self._check_policy(instruction.run, resolve(config, cohort), sent)
+        if len(cohort.patients) < settings.policy.minimum_patients:
             raise DataError(
-                f"{settings.data}: {len(cohort.patients)} patients can be trained on and the site's minimum_patients "
-                f"is {settings.minimum_patients}; lower it in site.json or take no part"
+                f"{settings.data}: {len(cohort.patients)} patients can be trained on, and policy.minimum_patients is "
+                f"{settings.policy.minimum_patients}; lower it in site.toml or take no part"
             )
         _check_cohort(cohort, config)
         slices = 0
-        if config.data.modalities is not None:  # agreed: the data are prepared before the first round
+        if agreed:  # the data are prepared before the first round
             ready = self._prepare_data(config, cohort, found)
+            self._membership(instruction.run, sent).join(instruction.run, config)
             slices = len(Prepared(ready["cohort"]).open(config)["cohort"].train)
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return SiteInfo(
@@ -154,16 +136,17 @@ class SiteNode:
             classes if config.system.task == "classification" else (), cohort.scheme, _origin(cohort),
         )  # fmt: skip
 
-    def fingerprint(self, config: RunConfig) -> Fingerprint:
+    def fingerprint(self, instruction: RoundInstruction) -> Fingerprint:
         """The site's disclosed histograms of the data that it trains on.
 
-        It is measured anew only for another minimum_group in site.json.
+        It is measured anew only for another minimum_group in site.toml.
 
         Raises FederationError where the config has none disclosed, and RunError where the stored one is damaged.
         """
+        config = self._agreed_config(FINGERPRINT, instruction)
         if not is_exchanged(config):
             raise FederationError("instruction: requests a fingerprint, which this config does not have disclosed")
-        minimum = self.settings.minimum_group
+        minimum = self.settings.policy.minimum_group
 
         def measure() -> Fingerprint:
             cohort, _ = self._checked(config)
@@ -178,16 +161,21 @@ class SiteNode:
         """The site's slices as this run sees them; cases that the store already holds are reused."""
         return Prepared(self._prepared_data(config)["cohort"])
 
-    def site(self, run: str, config: RunConfig) -> Site:
-        """The site's end of one federation."""
-        self._check_privacy_demand(run, config)
-        device = torch.device("cuda" if self.settings.gpu else "cpu")
-        return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
+    def site(self, kind: str, instruction: RoundInstruction) -> Site:
+        """The site's end of one federation, for an instruction of this kind that its policy and agreement permit."""
+        sent, settings = self._sent(), self.settings
+        config = self._agreed_config(kind, instruction)
+        demand = settings.policy.privacy
+        allowance = Allowance(demand, self._spent_elsewhere(instruction.run, sent)) if demand is not None else None
+        device = torch.device("cuda" if settings.gpu else "cpu")
+        return Site(
+            self._run_folder(instruction.run), self.prepare(config), settings.policy, World(device=device), allowance
+        )
 
     def finish(self, instruction: RoundInstruction, received: Arrays) -> None:
         """After the last round, make the federation's folder that of a finished run, which `ganseg evaluate` takes."""
         config, settings = instruction.settings, self.settings
-        site = self.site(instruction.run, config)
+        site = self.site(FINISH, instruction)
         ready = self._prepared_data(config)
         data = DataRecord.model_validate(ready["data"])
         site.finish(instruction, received, data)
@@ -206,12 +194,30 @@ class SiteNode:
         }
         write_records(Run(site.folder), config, ready["split"], data, facts)
 
-    def _check_privacy_demand(self, run: str, config: RunConfig) -> None:
-        """Raises FederationError for a federation that promises less than site.json demands."""
-        demanded = self.settings.privacy
-        if demanded is not None:
-            others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
-            check_privacy_demand(demanded, config.federation.privacy, rounds_of(config), spent_before(others))
+    def _agreed_config(self, kind: str, instruction: RoundInstruction) -> RunConfig:
+        """The instruction's config, if the policy and what the site agreed to permit the instruction."""
+        config, sent = instruction.settings, self._sent()
+        self._check_policy(instruction.run, config, sent)
+        self._membership(instruction.run, sent).check(kind, instruction)
+        return config
+
+    def _check_policy(self, run: str, config: RunConfig, sent: Sent) -> None:
+        """Raises PolicyError for what the policy denies, before anything of the config is built."""
+        policy = self.settings.policy
+        check_policy(policy, config, self._spent_elsewhere(run, sent))
+        check_disk(self.folder, policy.disk_gib)
+
+    def _sent(self) -> Sent:
+        return Sent.read(self.manifest)
+
+    def _spent_elsewhere(self, run: str, sent: Sent) -> float:
+        return sent.spent_elsewhere(self.folder / "runs", run)
+
+    def _membership(self, run: str, sent: Sent) -> Membership:
+        return Membership(self._run_folder(run), self.settings.policy, sent)
+
+    def _run_folder(self, run: str) -> Path:
+        return self.folder / "runs" / run
 
     def _started(self, run: str) -> datetime.datetime:
         """When the first message of this run left the site; now, if the manifest holds none or cannot be read."""
@@ -232,7 +238,7 @@ class SiteNode:
 
     def _prepare_data(self, config: RunConfig, cohort: Cohort, found: Preflight) -> dict[str, Any]:
         """The folders of prepared cases by part and, for the run's records, the split and the data's fingerprint."""
-        split = self._split(cohort, config)
+        split = self._split(cohort)
         used = cohort.of_patients((*split.train, *split.validation))
         ready = {
             "cohort": by_part(cohort, split, prepare_cohort(found, used, config.data)),
@@ -243,35 +249,47 @@ class SiteNode:
         return ready
 
     def _file(self, kind: str, config: RunConfig) -> Path:
-        """A file shared by all federations with the same data settings and seed."""
-        digest = hashlib.sha256(f"{config.data.model_dump_json()}{config.seed}".encode()).hexdigest()[:16]
+        """A file shared by all federations with the same data settings; the split is the site's own."""
+        data = config.data.model_copy(update={"validation_fraction": 0.0, "test_fraction": 0.0})
+        digest = hashlib.sha256(data.model_dump_json().encode()).hexdigest()[:16]
         return self.folder / f"{kind}-{digest}.json"
 
-    def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
+    def _cohort(self) -> Cohort:
+        """The site's patients, all that site.toml names."""
         settings = self.settings
         cohort = read_cohort(settings.data, settings.layout, settings.labels)
-        if settings.patients is not None:
-            case_ids = {case.id for case in cohort.of_patients(settings.patients)}
-            cohort = cohort.without(case.id for case in cohort.cases if case.id not in case_ids)
-        found = preflight(cohort, config)
+        if settings.patients is None:
+            return cohort
+        case_ids = {case.id for case in cohort.of_patients(settings.patients)}
+        return cohort.without(case.id for case in cohort.cases if case.id not in case_ids)
+
+    def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
+        found = preflight(self._cohort(), config)
         # A site may lack classes: others may have them.
         found = replace(found, findings=tuple(finding for finding in found.findings if finding.check != "one-class"))
         return labelled(usable_cohort(found, exclude_bad=False), config), found
 
-    def _split(self, cohort: Cohort, config: RunConfig) -> Split:
-        given = self.settings.split
-        return split_as_configured(cohort, config) if given is None else Split.from_dict(given)
+    def _split(self, cohort: Cohort) -> Split:
+        """The permanent split of the site's patients, restricted to those that this config can use."""
+        settings = self.settings
+        return SiteSplit(self.folder).of(self._cohort(), settings.policy, settings.split).of(cohort.patients)
 
 
-def _first_problem(error: ValidationError) -> str:
-    """The field and its problem; for an unknown field, the known name closest to it."""
-    problem = Problem.first(error)
-    if problem.kind == "extra_forbidden":
-        parents = problem.place[:-1]
-        known = PrivacyDemand.model_fields if parents else SiteSettings.model_fields
-        names = [".".join([*parents, name]) for name in known]
-        return no_such_field(problem.field, names, f"the fields are {', '.join(names)}")
-    return f"{problem.field}: is missing" if problem.kind == "missing" else first_problem(error, "file")
+def _is_resolved(config: RunConfig) -> bool:
+    """Whether the server has settled the fields that depend on the data, after the sites stated what they have."""
+    data, classifies = config.data, config.system.task == "classification"
+    return data.modalities is not None and (data.classes if classifies else data.regions) is not None
+
+
+def _check_received(instruction: RoundInstruction, name: str, sent: Sent) -> None:
+    """Raises RunError where the server has an update of this site that its manifest lacks."""
+    if name in instruction.received:
+        round, digest = instruction.received[name]
+        if digest not in sent.updates.get(instruction.run, {}).get(round, ()):
+            raise RunError(
+                f"egress.jsonl: lacks round {round} of {instruction.run}, which the server received; this folder was "
+                "restored from a backup: restore a newer one, or take part under another run name"
+            )
 
 
 def _origin(cohort: Cohort) -> Origin:
@@ -290,18 +308,3 @@ def _check_cohort(cohort: Cohort, config: RunConfig) -> None:
                 f"{cohort.root}: has no {missing[0]}, which the federation's data.{field} names; it has "
                 f"{', '.join(available) or 'none'}; add the files, or take no part"
             )
-
-
-def main() -> None:
-    """Print in one line whether a node can start with the given folder."""
-    node = SiteNode(Path(sys.argv[1]))
-    try:
-        cohort = node.check()
-    except GansegError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(printable(f"{node.settings.name}: {len(cohort.patients)} patients in {cohort.root} ({cohort.layout})"))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
+from clients.limits import TimeLimit
 from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.record import DataRecord
@@ -19,12 +20,13 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import KEPT, FolderCheckpoints, load_checkpoint, read_position, save_checkpoint
 from ganseg_dist.engine.epochs import end_stage
 from ganseg_dist.engine.state import State
-from ganseg_dist.engine.tracker import Tracker
+from ganseg_dist.engine.tracker import Tracker, Trackers
 from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
-from ganseg_dist.federation.privacy import Releases, Terms, private_update, withholds_scores
+from ganseg_dist.federation.policy import SitePolicy
+from ganseg_dist.federation.privacy import Allowance, Releases, Terms, private_update, withholds_scores
 from ganseg_dist.federation.protocol import NO_SCORES, RoundInstruction, Scores
 from ganseg_dist.federation.replies import loss_names
 from ganseg_dist.federation.schedule import rounds_of
@@ -59,7 +61,10 @@ class Site:
     folder: Path
     """Holds checkpoints of its networks, optimizers and position."""
     prepared: Prepared
+    policy: SitePolicy
     world: World = field(default_factory=World)
+    allowance: Allowance | None = None
+    """What the hospital still permits to be released with its own noise; None: its policy demands no privacy."""
 
     def train(self, instruction: RoundInstruction, received: Arrays) -> tuple[Arrays, Scores]:
         """Train the round's epochs from the server's weights; returns the site's encoded weights and its losses.
@@ -75,7 +80,8 @@ class Site:
         losses = LastLosses()
         no_slices = SliceSet.open((), data.train.modalities, data.train.regions)
         scored_later = StageData(data.train, no_slices)  # only the average is scored, by `evaluate`
-        trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, losses)
+        tracker = Trackers(TimeLimit(self.policy.minutes), losses)
+        trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, tracker)
         trainer.fit(instruction.until)
         trained = context.shared.trained(context.system, instruction.stage).take(context.state)
         if releases is not None and releases.terms is not None:
@@ -84,14 +90,17 @@ class Site:
         self._states.save({}, partial(_save, state=context.state, residual=residual))
         if releases is not None:
             message = dict(releases.once(instruction.round, lambda: message))
-        if withholds_scores(config):
+        if withholds_scores(config) or self._is_small_group(data.train):
             return message, NO_SCORES
         known = loss_names(context.stage)
         values = {name: value for name, value in losses.values.items() if name in known}
         return message, Scores(_examples(config, data.train), values)
 
     def evaluate(self, instruction: RoundInstruction, received: Arrays) -> Scores:
-        """Validation scores of the server's weights on this site's validation cases."""
+        """Validation scores of the server's weights on this site's validation cases.
+
+        Only those that at least `minimum_group` patients count in; the site sends no number where there is none.
+        """
         config = instruction.settings
         if withholds_scores(config):
             raise FederationError(
@@ -99,8 +108,9 @@ class Site:
             )
         context = self._round_context(instruction, received)
         data = self.prepared.open(config)[context.stage.source]
-        scores = Trainer(context.system, context.stage, data, config, context.state, self.world).validate()
-        return Scores(len(data.validation.cases), scores)
+        trainer = Trainer(context.system, context.stage, data, config, context.state, self.world)
+        scores = trainer.validate(fewest_patients=self.policy.minimum_group)
+        return Scores(len(data.validation.cases), scores) if scores else NO_SCORES
 
     def finish(self, instruction: RoundInstruction, received: Arrays, data_record: DataRecord) -> None:
         """End the last stage as a local run does; store a model of the server's weights and the site's own networks."""
@@ -125,13 +135,23 @@ class Site:
         """One checkpoint more than the server keeps: a killed server may repeat the round before its last."""
         return FolderCheckpoints(self.checkpoints, kept=KEPT + 1)
 
+    def noise_multiplier(self, config: RunConfig) -> float | None:
+        """Z of the noise that this site adds to its updates; None where it adds none."""
+        releases = self._releases(config)
+        return releases.terms.noise_multiplier if releases is not None and releases.terms is not None else None
+
     def _releases(self, config: RunConfig) -> Releases | None:
         """The releases under a guarantee that this site gives (its noise, or DP training); else None."""
         privacy = config.federation.privacy
         by_noise = privacy.on and privacy.where == "site"
         if not by_noise and not config.train.privacy.on:
             return None
-        return Releases.open(self.folder / "privacy", Terms.of(privacy, rounds_of(config)) if by_noise else None)
+        terms = Terms.of(privacy, rounds_of(config)) if by_noise else None
+        return Releases.open(self.folder / "privacy", terms, allowance=self.allowance)
+
+    def _is_small_group(self, slices: SliceSet) -> bool:
+        """Whether a number computed from these slices is of too few patients to leave."""
+        return len(slices.patients) < self.policy.minimum_group
 
     def _round_context(self, instruction: RoundInstruction, received: Arrays) -> RoundContext:
         """The site's state of before the instruction, with the shared weights replaced by the server's."""

@@ -37,6 +37,10 @@ class FederationError(GansegError):
     """A message between hospital and server that breaks their agreement, or a federation that cannot continue."""
 
 
+class PolicyError(FederationError):
+    """A federation that requests what the hospital's policy denies."""
+
+
 def one_line(error: BaseException, *, last: bool = False, longest: int = 300) -> str:
     """A library's error for a message of ours: the first line of its text, or its type's name if it has none.
 

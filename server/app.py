@@ -160,6 +160,6 @@ def _simulated(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_li
 
 def _deployed(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_line: Callable[[str], None]) -> Run:
     if request.data:
-        raise ConfigError("data: is for a simulation; a server has none, and each hospital names its own in site.json")
+        raise ConfigError("data: is for a simulation; a server has none, and each hospital names its own in site.toml")
     deployment = Deployment(request.config, request.run_name, request.least_sites)
     return deploy(deployment, grid, Registry.from_environment(), tracker=tracker, write_line=write_line)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flwr.serverapp import Grid
 
-from ganseg_dist.atomic import private_folder, write_json
+from ganseg_dist.atomic import private_folder, write_text
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import DataError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import local_networks
+from ganseg_dist.federation.site_settings import FILE, SiteSettings
 from ganseg_dist.federation.strategy import with_site_batch_size
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.planning.mapper import Bar, map_here, no_bar
@@ -101,7 +102,7 @@ def simulate_on(
             return run
         update_config(run, config)
         check_plan(plan, request, {"": split}, lambda warning: write_line(f"warning: {warning}"))
-        site_folders = _create_site_folders(run, request, patients, split)
+        site_folders = _create_site_folders(run, request, patients, split, tuple(build_system(plan.config).networks))
         sites = Sites(
             connect(list(site_folders.values())), plan.config.federation.deadline_seconds, write_line, site_folders
         )
@@ -127,9 +128,9 @@ def validate_sites(
 
 
 def _create_site_folders(
-    run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split
+    run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split, networks: Sequence[str]
 ) -> dict[str, Path]:
-    """Creates a folder with a site.json for every site; returns them by the site's name.
+    """Creates a folder with a site.toml for every site, all `networks` permitted; returns them by the site's name.
 
     Raises DataError for a site without training patients.
     """
@@ -144,17 +145,16 @@ def _create_site_folders(
             )
         folder = run.folder / "sites" / folders[name]
         private_folder(folder)
-        settings: dict[str, Any] = {
-            "name": name,
-            "data": str(request.data.absolute()),
-            "layout": request.layout,
-            "labels": request.labels,
-            "minimum_patients": 1,
-            "minimum_group": 1,  # whoever simulates has all the data already
-            "gpu": request.gpus,
-            "patients": list(members),
-            "split": site_split.to_dict(),
-        }
-        write_json(folder / "site.json", settings)
+        settings = SiteSettings(
+            name=name,
+            data=request.data.absolute(),
+            layout=request.layout,
+            labels=request.labels,
+            gpu=request.gpus,
+            patients=members,
+            split=asdict(site_split),
+            policy=SitePolicy.of_simulation(networks),
+        )
+        write_text(folder / FILE, settings.to_toml(comments=False))
         created[name] = folder
     return created

@@ -275,7 +275,7 @@ class Sites:
                     "corrects its name, or the server's operator revokes the key and registers another under that name"
                 )
             if any(info.name == member.name for member in self.members.values()):
-                raise FederationError("another site has its name; change name in its site.json")
+                raise FederationError("another site has its name; change name in its site.toml")
         except FederationError as error:
             if self.rejecting.get(node) != str(error):
                 warn(f"{self.label(node)}: takes no part: {error}")

@@ -120,7 +120,7 @@ def run_config_of(app: Path, settings: Sequence[str]) -> dict[str, Any]:
             listed = f"the keys are {', '.join(known)}"
             raise ConfigError(f"{key}: no such key; {suggestion(key, known, listed)}")
         if key in SIMULATION_ONLY:
-            raise ConfigError(f"{key}: is for a simulation; each hospital names its own data in site.json")
+            raise ConfigError(f"{key}: is for a simulation; each hospital names its own data in site.toml")
         if "'" in value:
             raise ConfigError(f"{key}: {value} holds a ', which Flower cannot read; leave it out")
         keys[key] = int(value) if value.isdecimal() else value

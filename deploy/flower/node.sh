@@ -6,7 +6,7 @@ umask 077  # the folder holds data derived from patients' images
 
 if [ $# -lt 4 ] || [ $# -gt 5 ]; then
     echo "usage: $(basename "$0") HOME NODE.key ca.crt SERVER:PORT [LOCAL_PORT]" >&2
-    echo "  HOME         the hospital's folder, with its site.json" >&2
+    echo "  HOME         the hospital's folder, with its site.toml, as ganseg site init writes it" >&2
     echo "  NODE.key     the node's secret key, as ganseg certificates writes it" >&2
     echo "  ca.crt       the authority's certificate, from the server's operator" >&2
     echo "  SERVER:PORT  as the server's certificate names it" >&2
@@ -14,7 +14,7 @@ if [ $# -lt 4 ] || [ $# -gt 5 ]; then
     exit 2
 fi
 command -v flower-supernode >/dev/null || { echo "error: flower-supernode: not found; activate the environment that ganseg is installed in" >&2; exit 1; }
-[ -r "$1/site.json" ] || { echo "error: $1/site.json: cannot be read; write it as docs/federation.md shows" >&2; exit 1; }
+[ -r "$1/site.toml" ] || { echo "error: $1/site.toml: cannot be read; write one with: ganseg site init" >&2; exit 1; }
 for file in "$2" "$3"; do
     [ -r "$file" ] || { echo "error: $file: cannot be read; check the path" >&2; exit 1; }
 done
@@ -31,10 +31,10 @@ key=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") authority=$(cd "$(dirname "$
 # Flower starts flwr-clientapp by its name for every message; node_bin holds one that rejects code from outside.
 export PATH=$here/node_bin:$PATH
 export FLWR_HOME=$home/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-export GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+export GANSEG_SITE=$home GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
 cd "$home"
-python -m clients.node "$home"  # ends the script where site.json cannot be used
+ganseg site check "$home"  # ends the script where site.toml cannot be used
 exec python -m clients.supernode \
     --superlink "$4" --root-certificates "$authority" --auth-supernode-private-key "$key" \
     --node-config "home='$home'" --port "$port"

@@ -12,7 +12,7 @@ import click
 import typer
 
 from ganseg_dist import __version__
-from ganseg_dist.cli import experiment, show, submit
+from ganseg_dist.cli import experiment, show, site, submit
 from ganseg_dist.cli.options import paragraphs
 from ganseg_dist.console import make_output_printable
 from ganseg_dist.errors import GansegError
@@ -54,6 +54,7 @@ for name in COMMANDS:
     settings = {"allow_interspersed_args": False} if name == "submit" else {}
     app.command(name, help=paragraphs(function.__doc__), context_settings=settings)(function)
 app.add_typer(experiment.experiment, name="experiment")
+app.add_typer(site.site, name="site")
 
 
 def _version(requested: bool) -> None:

@@ -43,6 +43,7 @@ class PrivacyDemand(Frozen):
     epsilon: Positive
     """Largest budget of the federation, at `delta`; with `where: site`, together with all earlier ones."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """Probability with which epsilon may be exceeded."""
     where: Where = "site"
     """site: the hospital trusts no server and adds the noise itself; server: it takes either."""
 

@@ -61,6 +61,11 @@ class SliceSet:
         return len(self.case_of)
 
     @property
+    def patients(self) -> frozenset[str]:
+        """Those with at least one of these slices."""
+        return frozenset(self.cases[index].patient for index in np.unique(self.case_of))
+
+    @property
     def sides_known(self) -> npt.NDArray[np.bool_]:
         """(N,) whether each slice's columns run from the patient's left to right."""
         return np.array([case.sides_known for case in self.cases], bool)[self.case_of]

@@ -150,13 +150,19 @@ class Trainer:
             # Last, so that a run killed anywhere above repeats the whole epoch and reaches the same weights.
             self.checkpoints.save(scores, partial(save_checkpoint, state=self.state))
 
-    def validate(self) -> dict[str, float]:
-        """The stage's scores on its validation cases, of the averaged weights where there are any; {} without cases."""
+    def validate(self, *, fewest_patients: int = 1) -> dict[str, float]:
+        """The stage's scores on its validation cases, of the averaged weights where there are any; {} without cases.
+
+        Scores in which cases of fewer patients count are left out.
+        """
         slices = self.data.validation
         with evaluation_mode(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
             batches = (self._on_device(batch) for batch in self.batches.validation(slices))
             score = partial(self.system.validate, self.stage.name)
-            return mean_over_cases(batches, score, self.stage.scores, len(slices.cases), self.world)
+            patients = [case.patient for case in slices.cases]
+            return mean_over_cases(
+                batches, score, self.stage.scores, patients, self.world, fewest_patients=fewest_patients
+            )
 
     def _steps(self) -> StepLog:
         """Every batch of the epoch through every phase that is due: a discriminator before its generator, as listed."""

@@ -18,15 +18,18 @@ def mean_over_cases(
     batches: Iterable[Batch],
     score: Callable[[Batch], dict[str, Ratio]],
     names: Sequence[str],
-    cases: int,
+    patients: Sequence[str],
     world: World,
+    *,
+    fewest_patients: int = 1,
 ) -> dict[str, float]:
     """Each score as the mean over cases of (sum of numerators) / (sum of denominators).
 
     Every rank passes its share of the batches and gets the same result. A case counts in a score when one of
-    its slices is relevant to it; a score in which no case counts is left out.
+    its slices is relevant to it; a score in which cases of fewer patients count is left out. `patients` has the patient
+    of each case.
     """
-    sums = torch.zeros(len(names), 3, cases, dtype=torch.float64, device=world.device)
+    sums = torch.zeros(len(names), 3, len(patients), dtype=torch.float64, device=world.device)
     for batch in batches:
         ratios = score(batch)
         for row, name in enumerate(names):
@@ -35,7 +38,7 @@ def mean_over_cases(
     scores = {}
     for name, (numerator, denominator, relevant) in zip(names, world.sum(sums), strict=True):
         counts = (relevant > 0) & (denominator > 0)
-        if counts.any():
+        if len({patients[case] for case in counts.nonzero().flatten().tolist()}) >= fewest_patients:
             scores[name] = (numerator[counts] / denominator[counts]).mean().item()
     return scores
 

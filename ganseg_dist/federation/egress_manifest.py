@@ -6,6 +6,8 @@ bytes     of all tensors together
 hash      sha256 of this line without its `"hash":"...",` and without its line feed
 kind      of message: a `Kind`
 metrics   names and numbers
+noise_multiplier
+          of an update to which the hospital added noise (differential privacy): z; else null
 previous  sha256 of the line before without its line feed; 64 zeros in the first line
 round     of the federation; 0 before its first
 run       the federation's name
@@ -77,10 +79,18 @@ class Content(Fields):
     tensors: tuple[Tensor, ...]
     metrics: Mapping[ArrayName, int | float]
     bytes: Size
+    noise_multiplier: Annotated[float, Field(gt=0)] | None = None
+    """z of an update to which the site added noise, by which its budget is counted; None for every other message."""
 
     @classmethod
     def of(
-        cls, kind: str, run: str, round: int, arrays: Mapping[str, npt.NDArray[Any]], metrics: Mapping[str, float]
+        cls,
+        kind: str,
+        run: str,
+        round: int,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        metrics: Mapping[str, float],
+        noise_multiplier: float | None = None,
     ) -> Content:
         """Record of a message about to be sent, with its arrays as encoded.
 
@@ -96,6 +106,7 @@ class Content(Fields):
                     "tensors": tuple(_tensor_fields(name, array) for name, array in arrays.items()),
                     "metrics": {name: _number(name, value) for name, value in metrics.items()},
                     "bytes": sum(array.nbytes for array in arrays.values()),
+                    "noise_multiplier": noise_multiplier,
                 }
             )
         except ValidationError as error:

@@ -21,7 +21,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.config.privacy import PrivacyConfig, PrivacyDemand, Where
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.engine.noise import Entropy, normal_noise
-from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.errors import ConfigError, FederationError, PolicyError
 from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.strategy import strategies
@@ -109,22 +109,33 @@ def withholds_scores(config: RunConfig) -> bool:
 
 
 def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
-    """Raises FederationError, naming what is missing, for a federation that offers less than a hospital demands.
+    """Raises PolicyError, naming what is missing, for a federation that offers less than a hospital demands.
 
-    `spent` is mu^2 of what the hospital has released to others (`spent_before`); it counts where no server is trusted.
+    `spent` is mu^2 of what the hospital has released to others (`squared_mu`); it counts where no server is trusted.
     """
     if not offered.on:
-        raise FederationError("federation.privacy: is off, and site.json demands it; the federation must set it")
+        raise PolicyError("federation.privacy: is off, and the policy demands it; the federation must set it")
     if demanded.where == "site" and offered.where != "site":
-        raise FederationError("federation.privacy.where: is server, and site.json demands site; it must be site")
-    terms = Terms.of(offered, rounds)
-    mu = math.sqrt(rounds / terms.noise_multiplier**2 + (spent if offered.where == "site" else 0.0))
-    epsilon = epsilon_at(mu, demanded.delta)
-    if epsilon > demanded.epsilon:
-        raise FederationError(
-            f"federation.privacy: would raise this site's epsilon to {epsilon:.3g} at {demanded.delta:g}, and "
-            f"site.json allows {demanded.epsilon:g}; the federation must take less"
-        )
+        raise PolicyError("federation.privacy.where: is server, and the policy demands site; it must be site")
+    Allowance(demanded, spent if offered.where == "site" else 0.0).check(Terms.of(offered, rounds), rounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a hospital permits a federation to release: its demand, less what it has released to others."""
+
+    demand: PrivacyDemand
+    spent: float
+    """mu^2 of the releases to others (`squared_mu`)."""
+
+    def check(self, terms: Terms, rounds: int) -> None:
+        """Raises PolicyError where this number of releases under these terms would exceed it."""
+        epsilon = epsilon_at(math.sqrt(rounds / terms.noise_multiplier**2 + self.spent), self.demand.delta)
+        if epsilon > self.demand.epsilon:
+            raise PolicyError(
+                f"federation.privacy: would raise this site's epsilon to {epsilon:.3g} at {self.demand.delta:g}, and "
+                f"its policy permits {self.demand.epsilon:g}; the federation must take less"
+            )
 
 
 def clipped(change: Change, norm: float) -> Change:
@@ -194,22 +205,30 @@ class Releases:
     """Numbers of the released rounds, in order."""
     digests: Mapping[str, str]
     """Digests of the stored releases, by file name."""
+    allowance: Allowance | None = None
+    """A hospital's own limit, beside that of the terms, which the server sets; None: it has none."""
 
     @classmethod
-    def open(cls, folder: Path, terms: Terms | None, shares: Mapping[str, float] | None = None) -> Releases:
+    def open(
+        cls,
+        folder: Path,
+        terms: Terms | None,
+        shares: Mapping[str, float] | None = None,
+        allowance: Allowance | None = None,
+    ) -> Releases:
         """The releases in a folder, which may be empty or missing. After the first one the stored shares hold.
 
         Raises FederationError if the stored terms differ, or the ledger is missing or damaged.
         """
         file = folder / LEDGER
         if not _has_releases(folder):
-            return cls(folder, terms, dict(shares or {}), [], {})
+            return cls(folder, terms, dict(shares or {}), [], {}, allowance)
         ledger = _read(file)
         if ledger["terms"] != (terms and asdict(terms)):
             raise FederationError(
                 f"{file}: was started under other terms of federation.privacy; restore them, or choose another run name"
             )
-        return cls(folder, terms, ledger["shares"], ledger["rounds"], ledger["digests"])
+        return cls(folder, terms, ledger["shares"], ledger["rounds"], ledger["digests"], allowance)
 
     def of(self, round: int) -> Released | None:
         """A round's stored release; None if the round was not released.
@@ -268,6 +287,8 @@ class Releases:
         return self.folder / f"round-{round:06d}.safetensors"
 
     def _check_budget(self, round: int) -> None:
+        if self.terms is not None and self.allowance is not None:
+            self.allowance.check(self.terms, len(self.rounds) + 1)
         if self.terms is None or self.terms.epsilon is None:
             return
         total = self.terms.spent(len(self.rounds) + 1)
@@ -278,12 +299,19 @@ class Releases:
             )
 
 
-def spent_before(folders: Iterable[Path]) -> float:
-    """Sum of mu^2 over all releases in these folders' ledgers, of one or several federations."""
-    records = [_read(folder / LEDGER) for folder in folders if _has_releases(folder)]
-    return math.fsum(
-        len(record["rounds"]) / record["terms"]["noise_multiplier"] ** 2 for record in records if record["terms"]
-    )
+def released_rounds(folder: Path) -> dict[int, float]:
+    """The noise multiplier of every round that a folder's ledger records; empty without one, or without terms.
+
+    Raises FederationError where releases are there and the ledger is missing or damaged.
+    """
+    ledger = _read(folder / LEDGER) if _has_releases(folder) else {}
+    terms = ledger.get("terms")
+    return dict.fromkeys(ledger["rounds"], terms["noise_multiplier"]) if terms else {}
+
+
+def squared_mu(noise_multipliers: Iterable[float]) -> float:
+    """mu^2 = sum_i 1 / z_i^2 of releases by the Gaussian mechanism (Dong, Roth and Su 2022, Corollary 3.3)."""
+    return math.fsum(1 / z**2 for z in noise_multipliers)
 
 
 def _has_releases(folder: Path) -> bool:

@@ -25,7 +25,15 @@ from pydantic_core import from_json
 
 from ganseg_dist import __version__
 from ganseg_dist.config import RunConfig
-from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
+from ganseg_dist.errors import (
+    ConfigError,
+    DataError,
+    FederationError,
+    GansegError,
+    PolicyError,
+    RunError,
+    TrainingDiverged,
+)
 from ganseg_dist.federation.egress_manifest import Digest
 from ganseg_dist.federation.versions import (
     PROTOCOL,
@@ -52,6 +60,7 @@ EXAMPLES = "num-examples"
 SITE_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     DataError: (1001, "the site's data do not pass its checks"),
     ConfigError: (1002, "the site rejects the config"),
+    PolicyError: (1007, "the site's policy denies what the federation requests"),
     FederationError: (1003, "the message breaks what was agreed on"),
     TrainingDiverged: (1004, "a loss became infinite at the site"),
     RunError: (1005, "the site cannot read its state"),

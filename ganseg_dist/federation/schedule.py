@@ -30,7 +30,7 @@ def schedule(stages: Sequence[Stage], rounds: int | None) -> tuple[Round, ...]:
     stage's epochs are spread over its rounds as evenly as integers allow. None: one round for each epoch.
     """
     epochs = [stage.epochs for stage in stages]
-    shares = epochs if rounds is None else [min(total, max(1, round(rounds * total / sum(epochs)))) for total in epochs]
+    shares = _rounds_by_stage(epochs, rounds)
     planned: list[Round] = []
     for stage, (total, share) in enumerate(zip(epochs, shares, strict=True)):
         for part in range(share):
@@ -40,4 +40,15 @@ def schedule(stages: Sequence[Stage], rounds: int | None) -> tuple[Round, ...]:
 
 def rounds_of(config: RunConfig) -> int:
     """The number of rounds that a run of this config plans."""
-    return len(schedule(build_system(config).stages, config.federation.rounds))
+    return rounds_of_stages([stage.epochs for stage in build_system(config).stages], config.federation.rounds)
+
+
+def rounds_of_stages(epochs: Sequence[int], rounds: int | None) -> int:
+    """The number of rounds of stages of these epochs; it lists none of them, however many there are."""
+    return sum(_rounds_by_stage(epochs, rounds))
+
+
+def _rounds_by_stage(epochs: Sequence[int], rounds: int | None) -> Sequence[int]:
+    if rounds is None:
+        return epochs
+    return [min(total, max(1, round(rounds * total / sum(epochs)))) for total in epochs]

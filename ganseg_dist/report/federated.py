@@ -20,6 +20,7 @@ from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, Sca
 from ganseg_dist.federation.public_key import short_key
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
+from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.inference.card import describe_local_data, describe_privacy, describe_settings
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.plots import Figure
@@ -27,7 +28,7 @@ from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, Histogram, histogram_chart, round_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report.reading import Records, SimulatedSite
+from ganseg_dist.report.reading import Records
 from ganseg_dist.report.score_text import (
     better_in_words,
     between,
@@ -86,7 +87,7 @@ def federation_view(records: Records) -> dict[str, Any] | None:
         "privacy": describe_privacy(record, config),
         "verdicts": list(_verdicts(main)) if main is not None else [],
         "patients": patients,
-        "untested": [site.name for site in simulation if not site.split.test],
+        "untested": [site.name for site in simulation if not (site.split or {}).get("test")],
         "compared": _comparison_chart(main, patients) if main is not None and main.at_sites else None,
         "data": fingerprint_charts(sum_fingerprints(fingerprints.values()), fingerprints, site_differences)
         if fingerprints
@@ -150,13 +151,13 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
     return {kept.round: replies[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
 
 
-def _describe_withholding(described: RunRecord, simulation: Sequence[SimulatedSite]) -> str:
+def _describe_withholding(described: RunRecord, simulation: Sequence[SiteSettings]) -> str:
     """What sites withhold. A simulation records its sites' minimum_group; hospitals do not disclose theirs."""
     if not simulation and not described.sites:
         return "Each hospital withholds numbers of fewer patients than its minimum_group."
     if not simulation:
         return "Simulation: the sites' folders, which hold the minimum that was applied, are gone."
-    if all(site.minimum_group <= 1 for site in simulation):
+    if all(site.policy.minimum_group <= 1 for site in simulation):
         return "Simulation: no minimum was applied."
     return "Simulation: each site withholds numbers of fewer patients than its minimum_group."
 

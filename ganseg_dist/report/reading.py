@@ -18,7 +18,7 @@ from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint import record as fingerprint_record
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.records import Record
+from ganseg_dist.federation.site_settings import FILE, SiteSettings
 from ganseg_dist.report.generated import Sheet, newest_sheet, shows_generated
 from ganseg_dist.runs import Run, RunRecord
 
@@ -68,7 +68,7 @@ class Records:
     """The federation beside pooled data and each site alone, where they were compared."""
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By site, the fingerprint of its data from before the first round."""
-    simulation: tuple[SimulatedSite, ...] = ()
+    simulation: tuple[SiteSettings, ...] = ()
     """The sites of a simulated federation; a case's site is then the one that it was assigned to."""
 
     @classmethod
@@ -81,7 +81,7 @@ class Records:
         tracked = description.mlflow.run_id if description.mlflow is not None else None
         data = run.find_record("data.json", DataRecord)
         simulation = read_simulation(run)
-        site_of = {patient: site.name for site in simulation for patient in site.patients}
+        site_of = {patient: site.name for site in simulation for patient in site.patients or ()}
         return cls(
             name=run.name,
             description=description,
@@ -162,24 +162,10 @@ def _fingerprints(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
         raise RunError(f"{file}: is damaged; delete it, and the report omits it") from None
 
 
-class SitePatients(Record):
-    """A site's patients by part of its split."""
+def read_simulation(run: Run) -> tuple[SiteSettings, ...]:
+    """The sites of a simulation by name; empty for a deployment, and where the sites' folders were deleted.
 
-    test: tuple[str, ...]
-
-
-class SimulatedSite(Record):
-    """One site of a simulation."""
-
-    name: str
-    minimum_group: int
-    """Fewest patients behind a number in the site's fingerprint; 1: it withholds nothing."""
-    patients: tuple[str, ...]
-    split: SitePatients
-
-
-def read_simulation(run: Run) -> tuple[SimulatedSite, ...]:
-    """By name; empty for a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
-    files = sorted(run.folder.glob("sites/*/site.json"))
-    sites = (run.read_record(str(file.relative_to(run.folder)), SimulatedSite) for file in files)
+    Raises ConfigError naming the file and the field that is wrong.
+    """
+    sites = (SiteSettings.load(file) for file in sorted(run.folder.glob(f"sites/*/{FILE}")))
     return tuple(sorted(sites, key=lambda site: site.name))

@@ -7,6 +7,7 @@ import re
 import pytest
 from mlflow import MlflowClient
 
+from ganseg_dist.federation.site_settings import SiteSettings
 from tests.cli.conftest import assert_error
 
 
@@ -36,9 +37,9 @@ def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg,
         assert audited.code == 0
         text = manifest.read_text()
         assert str(tmp_path) not in text
-        assert all(
-            patient not in text for patient in json.loads((manifest.parent / "site.json").read_text())["patients"]
-        )
+        patients = SiteSettings.load(manifest.parent / "site.toml").patients
+        assert patients
+        assert all(patient not in text for patient in patients)
     again = ganseg(*federate_args)
     assert again.code == 0
     assert again.out == first.out

@@ -1,22 +1,25 @@
-"""A site's folder: validation of site.json, and the run that a federation leaves there."""
+"""A site's folder: validation of site.toml, and the run that a federation leaves there."""
 
 import errno
-import json
 import logging
 import os
 import shutil
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+import tomli_w
 from flwr.app import Message, RecordDict
 
 from clients.app import app
-from clients.node import SiteNode, main
+from clients.node import SiteNode
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import RunError
+from ganseg_dist.federation.protocol import RoundInstruction
+from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
@@ -26,89 +29,98 @@ from server.simulation import Simulation, simulate
 from tests.cli.conftest import run_command
 from tests.modes import mode
 
-SETTINGS = {"name": "north", "minimum_patients": 2}
+POLICY = {"minimum_patients": 2, "minimum_group": 1, "test_fraction": 0.4, "validation_fraction": 0.3}
 CHANGES = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.4, "data.validation_fraction": 0.3}
 
 
-def site_node(folder: Path, **settings: object) -> SiteNode:
-    (folder / "site.json").write_text(json.dumps(SETTINGS | settings))
+def site_node(folder: Path, policy: Mapping[str, object] = MappingProxyType({}), **settings: object) -> SiteNode:
+    (folder / "site.toml").write_text(tomli_w.dumps({"name": "north", **settings, "policy": {**POLICY, **policy}}))
     return SiteNode(folder)
 
 
-def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["clients.node", str(folder)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, capsys.readouterr().err
+def checked(folder: Path) -> tuple[int, str]:
+    done = run_command("site", "check", folder)
+    return done.code, done.err
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"minimum_patient": 3}, "minimum_patient: no such field; did you mean minimum_patients?"),
-        ({"privacy": {"epsilon": 8, "wher": "site"}}, "privacy.wher: no such field; did you mean privacy.where?"),
+        ({"layuot": "brats"}, "layuot: no such field; did you mean layout?"),
+        ({"policy": {"minimum_patient": 3}}, "policy.minimum_patient: no such field; did you mean "),
+        (
+            {"policy": {"privacy": {"epsilon": 8, "wher": "site"}}},
+            "policy.privacy.wher: no such field; did you mean policy.privacy.where?",
+        ),
         ({"zzz": 3}, "zzz: no such field; the fields are name, data, layout, "),
-        ({"data": None}, "data: "),
+        ({"data": 3}, "data: "),
         ({"name": "north\u202e"}, "name: "),
-        ({"minimum_patients": 0}, "minimum_patients: "),
+        ({"policy": {"minimum_patients": 0}}, "policy.minimum_patients: "),
     ],
-    ids=["unknown", "unknown below", "unlike any", "of another type", "a name that cannot be shown", "out of range"],
+    ids=[
+        "unknown",
+        "unknown in policy",
+        "unknown in privacy",
+        "unlike any",
+        "of another type",
+        "a name that cannot be shown",
+        "out of range",
+    ],
 )
-def test_node_check_names_invalid_field_in_one_line(settings, message, phantom, tmp_path, monkeypatch, capsys):
+def test_node_check_names_invalid_field_in_one_line(settings, message, phantom, tmp_path):
     site_node(tmp_path, **{"data": str(phantom)} | settings)
-    code, output = checked(tmp_path, monkeypatch, capsys)
+    code, output = checked(tmp_path)
     assert code == 2
-    assert output.startswith(f"error: {tmp_path / 'site.json'}: {message}")
+    assert output.startswith(f"error: {tmp_path / 'site.toml'}: {message}")
     assert len(output.splitlines()) == 1
 
 
-def test_node_check_rejects_pipe_as_site_json(tmp_path, monkeypatch, capsys):
-    os.mkfifo(tmp_path / "site.json")
-    code, output = checked(tmp_path, monkeypatch, capsys)
+def test_node_check_rejects_pipe_as_site_toml(tmp_path):
+    os.mkfifo(tmp_path / "site.toml")
+    code, output = checked(tmp_path)
     assert (code, output) == (
         2,
-        f"error: {tmp_path / 'site.json'}: cannot be read (is not a regular file); docs/federation.md shows one\n",
+        f"error: {tmp_path / 'site.toml'}: cannot be read (is not a regular file); write one with: ganseg site init\n",
     )
 
 
-def test_node_check_names_missing_field(tmp_path, monkeypatch, capsys):
+def test_node_check_names_missing_field(tmp_path):
     site_node(tmp_path)
-    assert checked(tmp_path, monkeypatch, capsys) == (2, f"error: {tmp_path / 'site.json'}: data: is missing\n")
+    assert checked(tmp_path) == (2, f"error: {tmp_path / 'site.toml'}: data: is missing\n")
 
 
-def test_node_check_names_missing_data(tmp_path, monkeypatch, capsys):
+def test_node_check_names_missing_data(tmp_path):
     site_node(tmp_path, data=str(tmp_path / "gone"))
-    code, output = checked(tmp_path, monkeypatch, capsys)
+    code, output = checked(tmp_path)
     assert code == 1
     assert output.startswith(f"error: {tmp_path / 'gone'}: no such file or folder")
 
 
-def test_node_check_prints_patients_and_layout(phantom, tmp_path, monkeypatch, capsys):
+def test_node_check_prints_patients_and_layout(phantom, tmp_path):
     site_node(tmp_path, data=str(phantom))
-    monkeypatch.setattr(sys, "argv", ["clients.node", str(tmp_path)])
-    main()
+    done = run_command("site", "check", tmp_path)
     patients = len(read_cohort(phantom).patients)
-    assert capsys.readouterr().out == f"north: {patients} patients in {phantom} ({read_cohort(phantom).layout})\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["site.json"]
+    first, second = done.out.splitlines()
+    assert first == f"north: {patients} patients in {phantom} ({read_cohort(phantom).layout})"
+    assert second == "split: 2 train, 3 validation, 3 test; no federation changes it"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["site.toml"]
 
 
 def test_node_check_makes_site_folder_private(phantom, tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     site_node(tmp_path, data=str(phantom))
-    monkeypatch.setattr(sys, "argv", ["clients.node", str(tmp_path)])
-    main()
+    assert checked(tmp_path) == (0, "")
     assert mode(tmp_path) == 0o700
 
 
-def test_node_check_rejects_open_folder_of_other_owner(phantom, tmp_path, monkeypatch, capsys):
+def test_node_check_rejects_open_folder_of_other_owner(phantom, tmp_path, monkeypatch):
     def raise_permission_error(path: Path, mode: int) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
 
     tmp_path.chmod(0o755)
     site_node(tmp_path, data=str(phantom))
     monkeypatch.setattr(Path, "chmod", raise_permission_error)
-    code, output = checked(tmp_path, monkeypatch, capsys)
+    code, output = checked(tmp_path)
     assert code == 2
     assert output.startswith(f"error: {tmp_path}: others may enter it")
     assert len(output.splitlines()) == 1
@@ -143,7 +155,7 @@ def test_create_site_folders_stays_inside_run_for_unsafe_names(phantom, tmp_path
     split = Split(patients[:4], patients[4:6], patients[6:])
     members = {"../../x": patients[:2], "Spital Ü": patients[2:3], "Spital-U": patients[3:]}
     request = TrainingRequest(recipe("ganet_seg_debug"), phantom)
-    folders = simulation._create_site_folders(Run(tmp_path / "runs" / "f"), request, members, split)
+    folders = simulation._create_site_folders(Run(tmp_path / "runs" / "f"), request, members, split, ["segmenter"])
     assert {folder.relative_to(tmp_path / "runs" / "f").parts[0] for folder in folders.values()} == {"sites"}
     assert (folders["../../x"].name, folders["Spital-U"].name) == ("x", "Spital-U")
     assert len({folder.name.lower() for folder in folders.values()}) == 3
@@ -180,9 +192,9 @@ def test_simulate_leaves_complete_run_at_each_site(simulated):
     assert about.model_fields_set >= {"name", "recipe", "created", "seconds", "version", "commit", "command"}
     assert (about.name, about.federated) == ("first", True)
     assert 0 < about.seconds < 600
-    settings = json.loads((run.folder.parents[1] / "site.json").read_text())
-    assert run.split().to_dict() == settings["split"]
-    assert {case["patient"] for case in run.read("data.json")["cases"]} == set(settings["patients"])
+    settings = SiteSettings.load(run.folder.parents[1] / "site.toml")
+    assert run.split() == Split.from_dict(settings.split)
+    assert {case["patient"] for case in run.read("data.json")["cases"]} == set(settings.patients)
     assert run.read("model/model.json")["phantom"], "made-up images may not pass for patients"
     assert run.config().data.modalities == simulated.config().data.modalities
 
@@ -206,23 +218,26 @@ def test_calibrate_and_report_accept_site_run(simulated, args, monkeypatch):
     assert done.code == 0, done.err
 
 
-def test_site_node_reads_labels_from_site_json(phantom, tmp_path, monkeypatch, capsys):
+def test_site_node_reads_labels_from_site_toml(phantom, tmp_path):
     case = "p19"
     shutil.copytree(phantom / "BraTS20_Training_001", tmp_path / "data" / case)
     for file in list((tmp_path / "data" / case).iterdir()):
         file.rename(file.with_name(file.name.replace("BraTS20_Training_001", case)))
     site_node(tmp_path, data=str(tmp_path / "data"))
-    code, output = checked(tmp_path, monkeypatch, capsys)
+    code, output = checked(tmp_path)
     assert (code, "what the values of its mask mean" in output) == (1, True)
-    site_node(tmp_path, data=str(tmp_path / "data"), labels="brats")
-    assert SiteNode(tmp_path).check().labels == "brats"
+    one_part = {"test_fraction": 0.0, "validation_fraction": 0.0}
+    site_node(tmp_path, one_part, data=str(tmp_path / "data"), labels="brats")
+    assert SiteNode(tmp_path).check()[0].labels == "brats"
 
 
 @pytest.fixture
 def prepared_site(phantom, tmp_path, monkeypatch):
     """A site with prepared slices, and the config of these slices."""
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
-    config = override(recipe("ganet_seg_debug"), CHANGES | {"data.modalities": ["t1"], "data.size": 16})
+    config = override(
+        recipe("ganet_seg_debug"), CHANGES | {"data.modalities": ["t1"], "data.regions": ["wt"], "data.size": 16}
+    )
     place = tmp_path / "home"
     place.mkdir()
     hospital = site_node(place, data=str(phantom))
@@ -252,9 +267,11 @@ def test_prepare_ignores_damaged_index_of_slices(prepared_site, content):
 
 def test_fingerprint_raises_run_error_when_stored_file_is_damaged(prepared_site):
     hospital, config = prepared_site
-    first = hospital.fingerprint(config)
-    assert hospital.fingerprint(config).to_dict() == first.to_dict()
+    instruction = RoundInstruction("first", 0, 0, 0, 0, config=config.to_json())
+    hospital.join(instruction)
+    first = hospital.fingerprint(instruction)
+    assert hospital.fingerprint(instruction).to_dict() == first.to_dict()
     (kept,) = hospital.folder.glob("fingerprint-of-*.json")
     kept.write_text(kept.read_text().replace('"withheld": ', '"withheld": 1'))
-    with pytest.raises(RunError, match=r"fingerprint-of-5-.*\.json: is damaged \(its digest differs\); restore"):
-        hospital.fingerprint(config)
+    with pytest.raises(RunError, match=r"fingerprint-of-1-.*\.json: is damaged \(its digest differs\); restore"):
+        hospital.fingerprint(instruction)

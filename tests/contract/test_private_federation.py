@@ -1,16 +1,16 @@
 """Differential privacy in whole federations: only noised weights leave, and no round is released twice."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import server.rounds
-import server.simulation
 from ganseg_dist.config import override
+from ganseg_dist.config.privacy import PrivacyDemand
 from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.runs import training_run
 from ganseg_dist.systems import recipe
 from tests.contract.conftest import SHORT
@@ -81,18 +81,14 @@ def test_private_federation_resumes_from_released_round_after_kill(phantom, monk
 
 
 def test_site_rejects_federation_with_weaker_privacy(phantom, monkeypatch):
-    write = server.simulation.write_json
-
-    def write_with_demand(file: Path, content: dict[str, object]) -> None:
-        demand = {"privacy": {"epsilon": 8.0, "delta": 1e-5, "where": "site"}} if file.name == "site.json" else {}
-        write(file, content | demand)
-
-    monkeypatch.setattr(server.simulation, "write_json", write_with_demand)
+    demand = PrivacyDemand(epsilon=8.0, where="site")
+    permissive = SitePolicy.of_simulation(["segmenter", "generator"])
+    monkeypatch.setattr(SitePolicy, "of_simulation", lambda _: permissive.model_copy(update={"privacy": demand}))
     config = private(**{"federation.deadline_seconds": 5.0})
     with pytest.raises(FederationError, match="0 of 2 required sites joined"):
         simulated(phantom, config, "d", "2")
     logged = (training_run("d").folder / "sites" / "site1" / "site.log").read_text()
-    assert "site.json demands site" in logged
+    assert "the policy demands site" in logged
 
 
 def test_federation_with_patient_privacy_adds_no_server_noise(phantom):

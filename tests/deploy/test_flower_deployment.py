@@ -14,6 +14,8 @@ import pytest
 
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.federation.egress_manifest import verify
+from ganseg_dist.federation.policy import SitePolicy
+from ganseg_dist.federation.site_settings import SiteSettings
 from tests.deploy.processes import Processes, Running, free_port, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -89,8 +91,9 @@ def deployment(phantom, tmp_path_factory):
     patients = read_cohort(phantom).patients
     for place, hospital in enumerate(HOSPITALS):
         (folder / hospital).mkdir()
-        settings = {"name": hospital, "data": str(phantom), "minimum_patients": 2, "patients": patients[place::3]}
-        (folder / hospital / "site.json").write_text(json.dumps(settings))
+        policy = SitePolicy(minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0)
+        settings = SiteSettings(name=hospital, data=phantom, patients=patients[place::3], policy=policy)
+        (folder / hospital / "site.toml").write_text(settings.to_toml())
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     port = free_port()
     with processes(folder, PATH=path, OMP_NUM_THREADS="1", FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.1") as started:
@@ -135,7 +138,7 @@ def test_registered_hospitals_train_and_an_unregistered_one_cannot_connect(deplo
     assert stranger.process.wait(STARTED) != 0
     assert "the server does not accept this node's key SHA256:" in stranger.output().splitlines()[-1]
     assert "Traceback" not in stranger.output()
-    assert {entry.name for entry in deployment.home("stranger").iterdir()} <= {"site.json", "flower"}
+    assert {entry.name for entry in deployment.home("stranger").iterdir()} <= {"site.toml", "flower"}
 
 
 def test_superlink_rejects_registration_and_runs_from_other_machines(deployment):
@@ -173,9 +176,9 @@ def test_bundle_with_code_is_not_run_by_hospitals(deployment):
 
 
 def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
-    file = deployment.home("south") / "site.json"
+    file = deployment.home("south") / "site.toml"
     good = file.read_text()
-    file.write_text(json.dumps(json.loads(good) | {"minimum_patients": 1000}))
+    file.write_text(good.replace("minimum_patients = 2", "minimum_patients = 1000"))
     try:
         run = deployment.train("refused", **{"federation.deadline_seconds": 60})
         run.wait_for("takes no part: the site's data do not pass its checks", seconds=ANSWERED)
@@ -185,7 +188,7 @@ def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
         file.write_text(good)
     assert "Traceback" not in run.output()
     assert run.output().rstrip().endswith("is not completed, it is failed")
-    assert "the site's minimum_patients is 1000" in deployment.nodes["south"].output()
+    assert "policy.minimum_patients is 1000" in deployment.nodes["south"].output()
     assert "minimum_patients is 1000" not in run.output()
 
 

@@ -34,7 +34,7 @@ def run_script(script: Path, *words: object, folder: Path, **environment: str) -
 def stand_ins(tmp_path):
     """Programs that write down their arguments and FLWR_HOME into `calls`."""
     (tmp_path / "bin").mkdir()
-    for name in ("python", "mlflow", "flower-superexec", "flower-supernode"):
+    for name in ("python", "ganseg", "mlflow", "flower-superexec", "flower-supernode"):
         (tmp_path / "bin" / name).write_text(STAND_IN)
         (tmp_path / "bin" / name).chmod(0o755)
     return tmp_path / "calls"
@@ -56,7 +56,7 @@ def test_script_without_arguments_prints_its_usage_and_writes_nothing(script, tm
         ("revoke.sh", ("state", "north"), "state"),
         ("sites.sh", ("state",), "state"),
         ("run.sh", ("state", "recipe=ganet_seg_debug"), "state"),
-        ("node.sh", ("home", "north.key", "ca.crt", "hub.example.org:9092"), "home/site.json"),
+        ("node.sh", ("home", "north.key", "ca.crt", "hub.example.org:9092"), "home/site.toml"),
     ],
 )
 def test_script_names_a_missing_file_in_one_line(script, words, file, tmp_path):
@@ -139,7 +139,7 @@ def test_server_makes_an_open_folder_its_owners_only(script, state, stand_ins, t
 def node(tmp_path: Path) -> tuple[object, ...]:
     """The words of a node."""
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "site.json").write_text("{}")
+    (tmp_path / "home" / "site.toml").write_text("")
     for file in ("north.key", "ca.crt"):
         (tmp_path / file).touch()
     return ("home", "north.key", "ca.crt", "hub.example.org:9092")
@@ -148,7 +148,7 @@ def node(tmp_path: Path) -> tuple[object, ...]:
 def test_node_checks_its_folder_and_then_connects_with_tls_and_its_key(node, stand_ins, tmp_path):
     assert run_script(SCRIPTS / "node.sh", *node, free_port(), folder=tmp_path).returncode == 0
     words = stand_ins.read_text().splitlines()
-    assert words[1:4] == ["-m", "clients.node", f"{tmp_path}/home"]
+    assert words[1:4] == ["site", "check", f"{tmp_path}/home"]
     supernode = words[words.index("clients.supernode") + 1 :]
     options = dict(zip(supernode[::2], supernode[1::2], strict=False))
     assert options["--superlink"] == "hub.example.org:9092"
@@ -161,7 +161,7 @@ def test_node_checks_its_folder_and_then_connects_with_tls_and_its_key(node, sta
 def test_node_does_not_connect_when_its_check_fails(node, stand_ins, tmp_path):
     assert run_script(SCRIPTS / "node.sh", *node, free_port(), folder=tmp_path, CODE="2").returncode == 2
     assert "clients.supernode" not in stand_ins.read_text()
-    assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["site.json"]
+    assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["site.toml"]
 
 
 def test_node_rejects_a_port_that_is_taken(node, tmp_path):

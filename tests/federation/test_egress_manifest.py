@@ -87,6 +87,7 @@ def test_manifest_line_holds_names_digests_and_numbers():
         "run": "lgg",
         "round": 1,
         "metrics": {"loss": 0.25},
+        "noise_multiplier": None,
         "bytes": 8,
         "previous": START,
         "tensors": [

@@ -18,7 +18,8 @@ from ganseg_dist.federation.privacy import (
     clipped,
     private_mean,
     private_update,
-    spent_before,
+    released_rounds,
+    squared_mu,
     validate_privacy,
     withholds_scores,
 )
@@ -268,7 +269,7 @@ def test_check_privacy_demand_rejects_weaker_offer():
         (PrivacyConfig(), "is off"),
         (PrivacyConfig(epsilon=1.0), "where: is server"),
         (PrivacyConfig(epsilon=4.1, where="site"), "epsilon to 4.1 at 1e-05"),
-        (PrivacyConfig(epsilon=4.0, delta=1e-3, where="site"), "site.json allows 4"),
+        (PrivacyConfig(epsilon=4.0, delta=1e-3, where="site"), "its policy permits 4"),
     ):
         with pytest.raises(FederationError, match=message):
             check_privacy_demand(demanded, offered, 30)
@@ -280,7 +281,8 @@ def test_check_privacy_demand_counts_earlier_federations(tmp_path):
     earlier = Releases.open(tmp_path / "first", terms(where="site", noise_multiplier=2.0, epsilon=100.0))
     for round in (1, 2, 3):
         earlier.once(round, lambda: SENT)
-    spent = spent_before([tmp_path / "first", tmp_path / "none"])
+    spent = squared_mu(released_rounds(tmp_path / "first").values())
+    assert released_rounds(tmp_path / "none") == {}
     assert spent == pytest.approx(3 / 4)
     together = epsilon_of(2.0, 7, 1e-5)
     now = PrivacyConfig(epsilon=100.0, noise_multiplier=1.0, where="site")
@@ -342,7 +344,7 @@ def test_releases_raise_for_missing_ledger(tmp_path, rounds, place):
     (tmp_path / "ledger.json").unlink()
     if place == "link":
         (tmp_path / "ledger.json").symlink_to("nowhere")
-    for opened in (lambda: Releases.open(tmp_path, terms()), lambda: spent_before([tmp_path])):
+    for opened in (lambda: Releases.open(tmp_path, terms()), lambda: released_rounds(tmp_path)):
         with pytest.raises(FederationError, match=r"ledger\.json: is missing, and without it the releases are unknown"):
             opened()
 
@@ -400,7 +402,7 @@ def test_releases_detect_round_removed_from_ledger(tmp_path):
     releases.once(1, moved_weights(1, 0, 0))
     file = tmp_path / "ledger.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "rounds": []}))
-    for read in (lambda: Releases.open(tmp_path, terms()), lambda: spent_before([tmp_path])):
+    for read in (lambda: Releases.open(tmp_path, terms()), lambda: released_rounds(tmp_path)):
         with pytest.raises(FederationError, match=r"ledger.json: is damaged \(its digest differs\), and without it"):
             read()
 
@@ -434,7 +436,7 @@ def test_releases_without_terms_store_and_spend_nothing(tmp_path):
     released = again.once(1, lambda: pytest.fail("released twice"))
     assert released["a"].dtype == np.int8
     assert again.epsilon == []
-    assert spent_before([tmp_path]) == 0
+    assert released_rounds(tmp_path) == {}
     with pytest.raises(FederationError, match="other terms"):
         Releases.open(tmp_path, terms())
 

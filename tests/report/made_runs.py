@@ -19,6 +19,8 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.evaluation.classification import save_classification
 from ganseg_dist.evaluation.results import ImageRow
+from ganseg_dist.federation.policy import SitePolicy
+from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 
@@ -118,8 +120,10 @@ def simulate(run: Run, tested: Mapping[str, Sequence[str]], *, minimum_group: in
     """The sites' folders of a simulation, each with its test patients alone."""
     for name, patients in tested.items():
         split = {"train": [], "validation": [], "test": list(patients)}
-        settings = {"name": name, "minimum_group": minimum_group, "patients": list(patients), "split": split}
-        run.write(f"sites/{name}/site.json", settings)
+        policy = SitePolicy(minimum_group=minimum_group)
+        settings = SiteSettings(name=name, data=Path("cohort"), patients=patients, split=split, policy=policy)
+        (run.folder / "sites" / name).mkdir(parents=True)
+        (run.folder / "sites" / name / "site.toml").write_text(settings.to_toml())
 
 
 ARMS = {"federated": 0.81, "pooled": 0.83, "mean of the sites alone": 0.7, "the site alone": 0.72}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.config import override
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
@@ -217,10 +217,11 @@ def test_records_assign_cases_to_simulated_sites(tmp_path):
     assert {case.patient: case.site for case in records.evaluations[0].cases} == at
 
 
-def test_report_rejects_damaged_site_json(tmp_path):
+def test_report_rejects_damaged_site_toml(tmp_path):
     run = federated_run(tmp_path)
-    run.write("sites/Ulm/site.json", {"name": "Ulm"})
-    with pytest.raises(RunError, match=r"site\.json: minimum_group"):
+    (run.folder / "sites" / "Ulm").mkdir(parents=True)
+    (run.folder / "sites" / "Ulm" / "site.toml").write_text('name = "Ulm"')
+    with pytest.raises(ConfigError, match=r"site\.toml: data: is missing"):
         write_report(run)
 
 

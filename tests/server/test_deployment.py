@@ -16,7 +16,9 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, FederationError, RunError
 from ganseg_dist.federation import egress_manifest
 from ganseg_dist.federation.flower import unpack_instruction
+from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.protocol import PREFLIGHT
+from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.federation.versions import installed
 from ganseg_dist.systems import recipe
 from server import sites as module
@@ -27,6 +29,7 @@ from tests.server.registered import fingerprint, registry
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
+POLICY = SitePolicy(minimum_patients=2, minimum_group=1, test_fraction=0.0, validation_fraction=0.4)
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.0, "data.validation_fraction": 0.4}
 
 
@@ -35,8 +38,8 @@ def hospitals(phantom: Path, tmp_path: Path) -> InProcessGrid:
     patients = read_cohort(phantom).patients
     for place, name in enumerate(("north", "south")):
         (tmp_path / name).mkdir()
-        settings = {"name": name, "data": str(phantom), "minimum_patients": 2, "patients": patients[place::2]}
-        (tmp_path / name / "site.json").write_text(json.dumps(settings))
+        settings = SiteSettings(name=name, data=phantom, patients=patients[place::2], policy=POLICY)
+        (tmp_path / name / "site.toml").write_text(settings.to_toml())
     return InProcessGrid(app, {1: {"home": str(tmp_path / "north")}, 2: {"home": str(tmp_path / "south")}})
 
 
@@ -195,7 +198,7 @@ def test_deploy_rejects_other_fields_than_agreed_on_resume(hospitals, registered
 
 
 def test_deploy_raises_with_reasons_when_too_few_sites_join(hospitals, registered, tmp_path):
-    (tmp_path / "south" / "site.json").write_text("{}")
+    (tmp_path / "south" / "site.toml").write_text("")
     why = r"1 of 2 required sites joined \(north\); south \(SHA256:.*\): the site rejects"
     with pytest.raises(FederationError, match=why):
         deploy(deployment(**{"federation.deadline_seconds": 1.0}), hospitals, registered, tracker=Tracker())
@@ -208,11 +211,11 @@ def test_deploy_excludes_site_without_requested_modality(hospitals, registered):
         deploy(deployment(**named), hospitals, registered, tracker=Tracker())
 
 
-def test_deploy_admits_site_after_site_json_is_corrected(hospitals, registered, tmp_path, monkeypatch):
+def test_deploy_admits_site_after_site_toml_is_corrected(hospitals, registered, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
-    file = tmp_path / "south" / "site.json"
+    file = tmp_path / "south" / "site.toml"
     good = file.read_text()
-    file.write_text("{}")
+    file.write_text("")
     warned: list[str] = []
 
     class Engineer(Tracker):

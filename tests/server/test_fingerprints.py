@@ -49,12 +49,12 @@ def test_simulate_stores_fingerprints_of_sites(phantom):
 def test_simulate_trains_site_without_fingerprint(phantom):
     def answer(message: Message, context: Context) -> Message:
         if context.node_id == 3 and message.metadata.message_type == "query.fingerprint":
-            (Path(str(context.node_config["home"])) / "site.json").write_text("{")
+            (Path(str(context.node_config["home"])) / "site.toml").write_text("{")
             reply = app(message, context)
-            (Path(str(context.node_config["home"])) / "site.json").write_text(kept[0])
+            (Path(str(context.node_config["home"])) / "site.toml").write_text(kept[0])
             return reply
         if context.node_id == 3 and not kept:
-            kept.append((Path(str(context.node_config["home"])) / "site.json").read_text())
+            kept.append((Path(str(context.node_config["home"])) / "site.toml").read_text())
         return app(message, context)
 
     kept: list[str] = []

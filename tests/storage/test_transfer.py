@@ -54,12 +54,12 @@ def test_fetch_restores_sent_run_with_times(folder, elsewhere, remote):
 
 
 def test_fetch_applies_umask_and_keeps_site_folders_private(umask, folder, elsewhere, remote):
-    write(folder, {"sites/north/site.json": "{}", "model/card.md": ""})
+    write(folder, {"sites/north/site.toml": "{}", "model/card.md": ""})
     send(folder, remote)
     fetch(elsewhere, remote)
     assert mode(elsewhere / "sites" / "north") == 0o700
     usual = {path for path in elsewhere.rglob("*") if path != elsewhere / "sites" / "north"}
-    assert {str(path.relative_to(elsewhere)) for path in usual} >= {"model/card.md", "sites/north/site.json"}
+    assert {str(path.relative_to(elsewhere)) for path in usual} >= {"model/card.md", "sites/north/site.toml"}
     assert odd_modes(elsewhere, umask).keys() <= {"sites/north"}
 
 
