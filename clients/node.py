@@ -43,6 +43,7 @@ from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usabl
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
 from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.planning.run_folder import data_record, write_records
+from ganseg_dist.plural import counted
 from ganseg_dist.runs import RequestRecord, Run
 
 COMMAND = "flwr run"
@@ -65,8 +66,8 @@ class SiteNode:
 
         Raises ConfigError naming the field, and DataError for data that cannot be read.
         """
-        self.make_private()
         settings = self.settings
+        self.make_private()
         try:
             cohort = self._cohort()
         except OSError as error:
@@ -79,7 +80,7 @@ class SiteNode:
         yield from rules(policy, resolve(config, cohort), self._spent_elsewhere("", self._sent()))
         patients = len(split.validation)
         withheld = withholds_scores(config) or patients < policy.minimum_group
-        group = f"{patients} validation patients, and policy.minimum_group is {policy.minimum_group}"
+        group = f"{counted(patients, 'validation patient')}, and policy.minimum_group is {policy.minimum_group}"
         yield Rule("scores", f"{'withheld' if withheld else 'leave'}: {group}", True)
 
     def make_private(self) -> None:

@@ -32,19 +32,18 @@ def init(
 
     [bold]ganseg site init home --name north --data /data/gliomas[/bold]
     """
-    from pydantic import ValidationError
-
     from ganseg_dist.atomic import private_folder, write_text
     from ganseg_dist.federation.site_settings import FILE, SiteSettings
-    from ganseg_dist.records import first_problem
+    from ganseg_dist.names import SiteName, is_name
 
     file = home / FILE
     if file.exists():
         raise ConfigError(f"{file}: exists already; edit it, or choose another folder")
-    try:
-        settings = SiteSettings(name=name, data=data.absolute(), layout=layout, labels=labels, gpu=gpu)
-    except ValidationError as error:
-        raise ConfigError(f"--{first_problem(error)}") from None
+    if not is_name(name, SiteName):
+        raise ConfigError("--name: is not one line of 1 to 60 printable characters; choose another")
+    if not data.exists():
+        raise ConfigError(f"--data {data}: no such file or folder; check the path")
+    settings = SiteSettings(name=name, data=data.absolute(), layout=layout, labels=labels, gpu=gpu)
     private_folder(home)
     write_text(file, settings.to_toml())
     show.echo(f"written: {file}; read its policy, then: ganseg site check {home}")
@@ -64,14 +63,15 @@ def check(
     """
     from clients.node import SiteNode
 
+    federation = None if recipe is None and config is None else _federation(recipe, assignments, config)
     node = SiteNode(home)
     cohort, parts = node.check()
     sizes = ", ".join(f"{len(patients)} {part}" for part, patients in parts.to_dict().items())
     show.echo(f"{node.settings.name}: {counted(len(cohort.patients), 'patient')} in {cohort.root} ({cohort.layout})")
     show.echo(f"split: {sizes}; no federation changes it")
-    if recipe is None and config is None:
+    if federation is None:
         return
-    answers = list(node.judge(_federation(recipe, assignments, config)))
+    answers = list(node.judge(federation))
     for rule in answers:
         show.echo(f"{'allowed' if rule.allowed else 'denied '}  {rule.subject}: {rule.answer}")
     if not all(rule.allowed for rule in answers):
@@ -79,6 +79,7 @@ def check(
 
 
 def _federation(recipe: str | None, assignments: list[str], config: Path | None) -> RunConfig:
+    """The config to judge."""
     from ganseg_dist.config import RunConfig
 
     if config is None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.public_key import PublicKey, short_key
+from ganseg_dist.federation.site_settings import SiteSettings
 from tests.deploy.processes import Processes, Running, free_port, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -70,8 +72,9 @@ def hub(phantom, tmp_path_factory):
     patients = read_cohort(phantom).patients
     for place, (hospital, name) in enumerate(HOSPITALS.items()):
         (folder / hospital).mkdir()
-        settings = {"name": name, "data": str(phantom), "minimum_patients": 2, "patients": patients[place::3]}
-        (folder / hospital / "site.json").write_text(json.dumps(settings))
+        policy = SitePolicy(minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0)
+        settings = SiteSettings(name=name, data=phantom, patients=patients[place::3], policy=policy)
+        (folder / hospital / "site.toml").write_text(settings.to_toml())
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with processes(folder, PATH=path, OMP_NUM_THREADS="1", FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.1") as started:
         names = [word for hospital in (*HOSPITALS, "other") for word in ("--node", hospital)]
