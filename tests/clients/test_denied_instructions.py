@@ -118,7 +118,7 @@ def test_site_carries_out_only_scheduled_rounds(hospital):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"federation.local": ["generator"]},
+        {"federation.local": []},
         {"train.epochs": 40, "federation.rounds": 40},
         {"seed": 3},
         {"data.size": 48},
