@@ -117,6 +117,8 @@ class RunRecord(Record):
     sites: dict[str, int] | None = None
     """Patients by site, of a simulated federation; a deployment's sites report theirs as they join. None: no
     federation."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Sites of a simulated federation that take no part, with why."""
     absent: tuple[str, ...] = ()
     """Networks that stayed at the sites."""
     kept: dict[str, Kept] = Field(default_factory=dict)

@@ -14,10 +14,9 @@ from flwr.serverapp import Grid
 from ganseg_dist.atomic import private_folder, write_text
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.engine.tracker import Tracker
-from ganseg_dist.errors import DataError
-from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.federation.partition import BY_HOSPITAL, Participants, participants, partition
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.schedule import rounds_of
@@ -26,7 +25,7 @@ from ganseg_dist.federation.site_settings import FILE, SiteSettings
 from ganseg_dist.federation.strategy import with_site_batch_size
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.planning.mapper import Bar, map_here, no_bar
-from ganseg_dist.planning.plan import check_plan, plan_training
+from ganseg_dist.planning.plan import Plan, check_plan, plan_training
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run
@@ -88,11 +87,12 @@ def simulate_on(
     request, tracker = simulation.request, tracker or Tracker()
     started = time.monotonic()
     plan = plan_training(request, mapper=map_here, bar=bar)
-    patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)
-    config = with_site_batch_size(plan.config, len(patients))
+    chosen = _participants(plan, simulation)
+    config = with_site_batch_size(plan.config, len(chosen.sites))
     run, split = open_run(
-        request.name(), config, plan.data_record, plan.cohort, split=request.split,
-        request=request.to_record(), sites={name: len(members) for name, members in patients.items()},
+        request.name(), config, plan.data_record, plan.cohort, split=chosen.split,
+        request=request.to_record(), sites={name: len(members) for name, members in chosen.sites.items()},
+        left_out=dict(chosen.left_out),
         workers=1, device="cuda" if request.gpus else "cpu",
         **({} if simulation.command is None else {"command": simulation.command}),
         **({} if simulation.sweep is None else {"sweep": simulation.sweep}),
@@ -101,8 +101,12 @@ def simulate_on(
         if run.finished:
             return run
         update_config(run, config)
+        for warning in chosen.warnings():
+            write_line(f"warning: {warning}")
         check_plan(plan, request, {"": split}, lambda warning: write_line(f"warning: {warning}"))
-        site_folders = _create_site_folders(run, request, patients, split, tuple(build_system(plan.config).networks))
+        site_folders = _create_site_folders(
+            run, request, chosen.sites, split, tuple(build_system(plan.config).networks)
+        )
         sites = Sites(
             connect(list(site_folders.values())), plan.config.federation.deadline_seconds, write_line, site_folders
         )
@@ -111,38 +115,32 @@ def simulate_on(
     return run
 
 
-def validate_sites(
-    config: RunConfig, cohort: Cohort, split: Split, sites: str, skew: str | None
-) -> dict[str, tuple[str, ...]]:
-    """Each hospital's patients, after checking that the hospitals can train by this resolved config.
+def validate_sites(config: RunConfig, cohort: Cohort, split: Split, sites: str, skew: str | None) -> Participants:
+    """The hospitals that take part, after checking that they can train by this resolved config.
 
     Raises ConfigError or DataError where they cannot.
     """
-    members = partition(cohort, sites, skew=skew, seed=config.seed)
+    chosen = participants(partition(cohort, sites, skew=skew, seed=config.seed), split)
     if config.system.task == "classification":
-        check_classes(config, cohort, split)
+        check_classes(config, cohort, chosen.split)
     local_networks(build_system(config), config)  # raises for unknown networks
-    validate_setup(config, len(members))
+    validate_setup(config, len(chosen.sites))
     validate_privacy(config, rounds_of(config))
-    return members
+    return chosen
+
+
+def _participants(plan: Plan, simulation: Simulation) -> Participants:
+    split = simulation.request.split or split_as_configured(plan.cohort, plan.config)
+    return participants(partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed), split)
 
 
 def _create_site_folders(
     run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split, networks: Sequence[str]
 ) -> dict[str, Path]:
-    """Creates a folder with a site.toml for every site, all `networks` permitted; returns them by the site's name.
-
-    Raises DataError for a site without training patients.
-    """
+    """Creates a folder with a site.toml for every site, all `networks` permitted; returns them by the site's name."""
     created = {}
     folders = folder_names(patients, longest=LONGEST_PART)
     for name, members in patients.items():
-        site_split = split.of(members)
-        if not site_split.train:
-            raise DataError(
-                f"--sites: {name} has {len(members)} patients, none of them to train on; give fewer sites, or "
-                "lower data.test_fraction and data.validation_fraction"
-            )
         folder = run.folder / "sites" / folders[name]
         private_folder(folder)
         settings = SiteSettings(
@@ -152,7 +150,7 @@ def _create_site_folders(
             labels=request.labels,
             gpu=request.gpus,
             patients=members,
-            split=asdict(site_split),
+            split=asdict(split.of(members)),
             policy=SitePolicy.of_simulation(networks),
         )
         write_text(folder / FILE, settings.to_toml(comments=False))

@@ -27,9 +27,9 @@ class FederatedTrialTrainer(Trainer):
     answer: Answer
     """The hospitals' app."""
 
-    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Raises ConfigError or DataError as `validate_sites` does."""
-        validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> tuple[str, ...]:
+        """Warnings of the hospitals that every trial leaves out. Raises as `validate_sites` does."""
+        return validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew).warnings()
 
     def train(self, values: dict[str, object], job: TrialJob) -> None:
         """Resume after the last round in the run's folder. A federation that cannot continue ends without a score."""

@@ -88,12 +88,15 @@ def federate(
     alone = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(alone, bar=show.bar)
     split = split_as_configured(plan.cohort, config)
-    members = validate_sites(plan.config, plan.cohort, split, sites, skew)
+    chosen = validate_sites(plan.config, plan.cohort, split, sites, skew)
+    members = chosen.sites
+    for warning in chosen.warnings():
+        show.warn(warning)
     _print_notes(rounds, rounds_of(plan.config), members)
-    trials = federation_trials(config, split, members)
+    trials = federation_trials(config, chosen.split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
     fetch_trials(name, [trial.name for trial in trials if trial.name != FEDERATED])
-    request = replace(alone, run_name=name_of_trial(name, FEDERATED), local=local, split=split)
+    request = replace(alone, run_name=name_of_trial(name, FEDERATED), local=local, split=chosen.split)
     mapper = _federation_first(Simulation(request, sites, skew, cpus, gpus), map_here if local else map_on_cluster)
     experiment, results, parent = run_experiment(
         name, "federation", trials, data, layout, labels, local=local, mapper=mapper

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort, Split
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.names import SiteName, is_name
+from ganseg_dist.plural import counted
 
 BY_HOSPITAL = "by-hospital"
 FETS = "fets"
@@ -28,6 +30,48 @@ Tumor Segmentation challenge, Nature Communications 2025, Table 3: 1251 patients
 
 Sites = dict[str, tuple[str, ...]]
 """Sorted patients by site name; every patient of the cohort belongs to exactly one site."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participants:
+    """The sites of a simulated federation that take part, and those that have too few patients for it."""
+
+    sites: Sites
+    split: Split
+    """Training and validation patients of these sites; the test patients of all, so that every arm of a study is tested
+    on the same ones."""
+    left_out: Mapping[str, str]
+    """Why, by site."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each site that is left out."""
+        return tuple(f"{name}: takes no part: {reason}" for name, reason in self.left_out.items())
+
+
+def participants(sites: Sites, split: Split) -> Participants:
+    """Leave out the sites with fewer than LEAST_PATIENTS patients or without one to train on.
+
+    The result's split gives the same result again.
+
+    Raises DataError where no site, or of several only one, is left.
+    """
+    left_out: dict[str, str] = {}
+    for name, patients in sites.items():
+        if len(patients) < LEAST_PATIENTS:
+            left_out[name] = f"has {counted(len(patients), 'patient')}, and a site needs {LEAST_PATIENTS}"
+        elif not split.of(patients).train:
+            left_out[name] = f"has {counted(len(patients), 'patient')}, none of them to train on"
+    kept = {name: patients for name, patients in sites.items() if name not in left_out}
+    if len(kept) < min(2, len(sites)):
+        name, reason = next(iter(left_out.items()))
+        raise DataError(
+            f"--sites: {name} {reason}, and {counted(len(kept), 'site')} of {len(sites)} can train; give fewer sites, "
+            "or lower data.test_fraction and data.validation_fraction"
+        )
+    if not left_out:
+        return Participants(kept, split, {})
+    of_kept = split.of(patient for patients in kept.values() for patient in patients)
+    return Participants(kept, Split(of_kept.train, of_kept.validation, split.test), left_out)
 
 
 def partition(cohort: Cohort, sites: str | int, *, skew: str | None, seed: int, least: int = LEAST_PATIENTS) -> Sites:

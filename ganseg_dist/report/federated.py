@@ -83,6 +83,7 @@ def federation_view(records: Records) -> dict[str, Any] | None:
         "settings": describe_settings(config),
         "sites": [site_row(record, name) for name in record.names],
         "traffic": describe_traffic(record),
+        "too_small": [f"{name} takes no part: it {reason}." for name, reason in described.left_out.items()],
         "local_data": describe_local_data(described.absent),
         "privacy": describe_privacy(record, config),
         "verdicts": list(_verdicts(main)) if main is not None else [],

@@ -7,8 +7,12 @@ import re
 import pytest
 from mlflow import MlflowClient
 
+from ganseg_dist.data.cohort import split_as_configured
+from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.federation.site_settings import SiteSettings
+from ganseg_dist.runs import Run
 from tests.cli.conftest import assert_error
+from tests.data.cohorts import read_rows, write_manifest, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,35 @@ def test_federate_omits_auroc_by_site_for_classifier_of_few_images(ganseg, phant
         scores = {line["score"]: line for line in csv.DictReader(file)}
     assert scores["accuracy"]["worst_site"]
     assert (scores["auroc"]["worst_site"], scores["auroc"]["less_pooled_differs"]) == ("", "")
+
+
+def test_federate_leaves_out_hospital_of_one_patient_in_every_arm(ganseg, tmp_path):
+    """It aborted. The pooled model is trained on the same patients, and all are tested on all test patients."""
+    cohort = write_manifest(tmp_path / "cohort", [f"p{number}" for number in range(9)])
+    rows = read_rows(cohort)
+    for number, row in enumerate(rows):
+        row["site"] = "Ulm" if number == 8 else ("Bonn", "Kiel")[number % 2]
+    write_rows(cohort, rows)
+    args = ("federate", "ganet_seg_debug", "--data", cohort, "--local", "--run-name", "few", "--set", "seed=1")
+    short = ("--set", "system.gan=false", "--set", "train.epochs=1", "--set", "data.test_fraction=0.3")
+    done = ganseg(*args, *short)
+    assert done.code == 0, done.err
+    why = "has 1 patient, and a site needs 2"
+    assert done.err.count(f"warning: Ulm: takes no part: {why}") == 1
+    runs = tmp_path / "runs"
+    federated, pooled = Run(runs / "few.federated"), Run(runs / "few.pooled")
+    assert federated.description().left_out == {"Ulm": why}
+    assert federated.description().sites == {"Bonn": 4, "Kiel": 4}
+    assert federated.split() == pooled.split()
+    assert "p8" not in (*pooled.split().train, *pooled.split().validation)
+    whole = split_as_configured(read_cohort(cohort), pooled.config())
+    assert "p8" in whole.train
+    assert pooled.split().test == whole.test
+    assert sorted(folder.name for folder in (federated.folder / "sites").iterdir()) == ["Bonn", "Kiel"]
+    assert ganseg("report", "few.federated").code == 0
+    assert f"Ulm takes no part: it {why}." in (federated.folder / "report.html").read_text()
+    again = ganseg(*args, *short)
+    assert (again.code, again.out) == (0, done.out)
 
 
 @pytest.mark.parametrize(

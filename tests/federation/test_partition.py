@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Cohort, Source
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Cohort, Source, Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import ConfigError, DataError
-from ganseg_dist.federation.partition import FETS_SIZES, partition
+from ganseg_dist.federation.partition import FETS_SIZES, participants, partition
 
 
 def case(patient: str, *, site: str = UNKNOWN_SITE, class_name: str | None = None, visit: int = 1) -> Case:
@@ -193,3 +193,38 @@ def test_partition_by_hospital_rejects_skew():
     assert partition_error(ConfigError, cohort, "by-hospital", "fets").startswith(
         "--skew fets: hospitals keep their patients"
     )
+
+
+HOSPITALS = {"Bath": ("a", "b", "c"), "Hull": ("d", "e"), "Leeds": ("f", "g"), "York": ("h",)}
+
+
+def test_participants_leaves_out_sites_of_too_few_patients_and_keeps_test_patients_whole():
+    split = Split(("a", "d", "h"), ("b", "f"), ("c", "e", "g"))
+    chosen = participants(HOSPITALS, split)
+    assert chosen.sites == {name: HOSPITALS[name] for name in ("Bath", "Hull")}
+    assert chosen.split == Split(("a", "d"), ("b",), ("c", "e", "g"))
+    assert chosen.warnings() == (
+        "Leeds: takes no part: has 2 patients, none of them to train on",
+        "York: takes no part: has 1 patient, and a site needs 2",
+    )
+    assert participants(HOSPITALS, chosen.split) == chosen, "an arm of a study chooses the same sites"
+
+
+def test_participants_keeps_split_where_all_take_part():
+    split = Split(("a", "d"), ("b", "x"), ("c", "e", "y"))
+    chosen = participants({name: HOSPITALS[name] for name in ("Bath", "Hull")}, split)
+    assert chosen.split is split
+    assert chosen.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "message"),
+    [
+        (("Bath", "York"), "ah", r"^--sites: York has 1 patient, and a site needs 2, and 1 site of 2 can train; give"),
+        (("Bath", "Hull", "Leeds"), "a", r"^--sites: Hull has 2 patients, none of them to train on, and 1 site of 3 "),
+        (("Hull",), "x", r"^--sites: Hull has 2 patients, none of them to train on, and 0 sites of 1 can train"),
+    ],
+)
+def test_participants_raises_where_no_federation_is_left(names, train, message):
+    with pytest.raises(DataError, match=message):
+        participants({name: HOSPITALS[name] for name in names}, Split(tuple(train), (), ()))

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from clients.app import app
 from ganseg_dist.config import override
-from ganseg_dist.data.cohort import split_as_configured
+from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.federation.partition import partition
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
@@ -91,6 +92,15 @@ def test_validate_search_rejects_unsupported_options_of_federated_sweep(phantom,
     metrics = metrics_of((), config, scored_by_epoch=not withholds_scores(config))
     with pytest.raises(ConfigError, match=message):
         validate_search(sweep, metrics, config)
+
+
+def test_validate_setup_warns_of_hospital_that_every_trial_leaves_out(phantom, cohort):
+    config = override(request(phantom).training.config, RESOLVED)
+    sites = partition(cohort, "3", skew=None, seed=config.seed)
+    patients = set(cohort.patients) - set(sites["site3"])
+    split = Split(tuple(sorted(patients)), (), sites["site3"])
+    (warning,) = FederatedTrialTrainer(Hospitals("3"), app).validate_setup(config, cohort, split)
+    assert warning == f"site3: takes no part: has {len(sites['site3'])} patients, none of them to train on"
 
 
 def test_validate_setup_rejects_unknown_local_network(phantom, cohort):

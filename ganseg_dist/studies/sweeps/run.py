@@ -72,7 +72,7 @@ def run_sweep(
     sweep_run = named_run(request.name)
     check_room_for_trials(sweep_run, request.trials)
     first = request.space.first(training.config, request.fixed)
-    metrics, split = _metrics_and_split(request, trainer)
+    metrics, split = _metrics_and_split(request, trainer, warn)
     with ExitStack() as stack:
         stack.enter_context(mark_interrupted_trials(sweep_run))
         with bar("Starting Ray"):
@@ -101,7 +101,9 @@ def run_sweep(
             return search(study, tune_plan, job.train, lambda trial: _trial_result(trial, job), watch), parent
 
 
-def _metrics_and_split(request: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...], Split]:
+def _metrics_and_split(
+    request: SweepRequest, trainer: Trainer, warn: Callable[[str], object]
+) -> tuple[tuple[Metric, ...], Split]:
     """Metrics of the trials and the split, after all checks that can fail before Ray starts."""
     training = request.training
     cohort = labelled(read_cohort(training.data, training.layout, training.labels), training.config)
@@ -110,7 +112,8 @@ def _metrics_and_split(request: SweepRequest, trainer: Trainer) -> tuple[tuple[M
     metrics = metrics_of(request.metrics, config, scored_by_epoch=scored_by_epoch)
     validate_search(request, metrics, config)
     split = split_as_configured(cohort, config)
-    trainer.validate_setup(config, cohort, split)
+    for warning in trainer.validate_setup(config, cohort, split):
+        warn(warning)
     with_sweep_noise(config, request.trials, len(split.train))
     return metrics, split
 

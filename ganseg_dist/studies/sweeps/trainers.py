@@ -132,8 +132,12 @@ class TrialJob:
 class Trainer:
     """Trains a trial as `ganseg train` does: in its process, or on several workers."""
 
-    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Raises ConfigError or DataError, before any trial, for a setup that cannot be trained; here there is none."""
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> tuple[str, ...]:
+        """Warnings before any trial. Raises ConfigError or DataError for a setup that cannot be trained.
+
+        Here there are none.
+        """
+        return ()
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
         """Train with these values of the space's fields and report to Tune; runs in the trial's process.
