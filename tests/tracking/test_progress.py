@@ -42,6 +42,14 @@ def test_progress_updates_bar_cheaply_on_terminal():
     assert "wt_dice 0.500" in text.getvalue()
 
 
+def test_progress_of_a_round_counts_sites_and_names_those_it_waits_for():
+    text = io.StringIO()
+    shown = RichProgress(PlainConsole(file=text, force_terminal=True, width=160))
+    shown.progress(Progress("segment", 1, 3, 2, 3, {}, "site", "waiting for south (2 min)"))
+    shown.close()
+    assert "site 2/3, waiting for south (2 min)" in text.getvalue()
+
+
 def test_progress_close_prints_nothing_before_first_epoch():
     shown, text = plain()
     shown.close()
