@@ -35,7 +35,7 @@ from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
-from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores, kind_of
+from ganseg_dist.federation.protocol import EVALUATE, FINISH, REJECTIONS, TRAIN, RoundInstruction, Scores, kind_of
 from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteRound
 from ganseg_dist.federation.replies import evaluate_layout, finish_layout, train_layout
 from ganseg_dist.federation.schedule import Round, schedule
@@ -268,7 +268,7 @@ class Federation:
             label, show = self._round_text(part), partial(self._show, part)
             replies = self.sites.ask(TRAIN, instruction, sent, nodes, label=label, show=show)
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
-            rejecting |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REJECTED}
+            rejecting |= {node: members[node].name for node, error in failed.items() if error.code in REJECTIONS}
             if len(members) - len(rejecting) < needed:  # asking again would change nothing
                 raise FederationError(f"round {part.number}: {self._rejection_message(list(rejecting.values()))}")
             why = {members[node].name: self.sites.failure(members[node].name, error) for node, error in failed.items()}

@@ -84,8 +84,8 @@ ERROR_TEXTS: Mapping[int, str] = dict((*SITE_ERRORS.values(), UNKNOWN_ERROR, PRO
 the server neither shows nor stores: the other end could forge lines of a log, or control a terminal."""
 SITE_ERROR_CODES = range(1000, 1100)
 """Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
-CONFIG_REJECTED = SITE_ERRORS[ConfigError][0]
-"""The code that persists when the server asks again."""
+REJECTIONS = frozenset(SITE_ERRORS[kind][0] for kind in (ConfigError, PolicyError))
+"""The codes that persist when the server asks again."""
 
 LARGEST_NUMBER = 10**6
 """Of a round, a stage or an epoch."""

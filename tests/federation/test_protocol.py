@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from ganseg_dist.errors import ConfigError, DataError, FederationError
+from ganseg_dist.errors import ConfigError, DataError, FederationError, PolicyError
 from ganseg_dist.federation import protocol
 from ganseg_dist.federation.egress_manifest import Kind
 from ganseg_dist.federation.protocol import RoundInstruction, Scores, check_arrays, describe_error, kind_of
@@ -72,7 +72,7 @@ def test_scores_round_trip_with_examples():
 
 def test_describe_error_hides_text_of_error():
     assert describe_error(DataError("/home/patients/Novak")) == (1001, "the site's data do not pass its checks")
-    assert describe_error(ConfigError("no"))[0] == protocol.CONFIG_REJECTED
+    assert {describe_error(kind("no"))[0] for kind in (ConfigError, PolicyError)} == protocol.REJECTIONS
     assert describe_error(ZeroDivisionError()) == (1000, "the site failed; its log has the reason")
     assert all(code in protocol.SITE_ERROR_CODES for code, _ in protocol.SITE_ERRORS.values())
 

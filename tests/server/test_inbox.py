@@ -4,7 +4,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.protocol import CONFIG_REJECTED, ERROR_TEXTS, PROCESS_DIED, error_text
+from ganseg_dist.federation.protocol import ERROR_TEXTS, PROCESS_DIED, error_text
 from server.grids import InProcessGrid
 from server.inbox import read_replies, read_reply
 
@@ -50,7 +50,7 @@ def test_read_replies_separate_readable_from_unreadable(request_message):
         return 10 // (node - 3) if node == 3 else node
 
     replies = {node: reply(request_message) for node in (1, 2, 3)}
-    replies[4] = Message(Error(CONFIG_REJECTED, FORGED), reply_to=request_message)
+    replies[4] = Message(Error(1002, FORGED), reply_to=request_message)
     assert read_replies(replies, read) == (
         {1: 1},
         {
