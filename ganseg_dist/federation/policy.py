@@ -53,6 +53,8 @@ class SitePolicy(Frozen):
     """Most epochs of a federation, all stages together."""
     answers_per_round: Count = 20
     """Most answers to one round, with repetitions after a kill, scores and errors."""
+    processes: Count = 16
+    """Most loader processes, and most threads."""
     minutes: Positive = 720.0
     """Longest training of one round, in minutes."""
     memory_gib: Positive = 32.0
@@ -68,7 +70,8 @@ class SitePolicy(Frozen):
         """A simulated site's: whoever simulates has all the images already."""
         return cls(
             networks=tuple(networks), minimum_patients=1, minimum_group=1, rounds=UNLIMITED, epochs=UNLIMITED,
-            answers_per_round=UNLIMITED, minutes=UNLIMITED, memory_gib=UNLIMITED, disk_gib=UNLIMITED,
+            answers_per_round=UNLIMITED, processes=UNLIMITED, minutes=UNLIMITED, memory_gib=UNLIMITED,
+            disk_gib=UNLIMITED,
         )  # fmt: skip
 
 
@@ -92,6 +95,7 @@ def rules(policy: SitePolicy, config: RunConfig, spent: float = 0.0) -> Iterator
     yield texts
     if not texts.allowed:
         return
+    yield _limit("processes", max(config.train.loaders, config.train.threads), policy.processes)
     with torch.device("meta"):  # allocates nothing, whatever widths the config has
         system = build_system(config)
     memory = _memory_rule(policy, system)

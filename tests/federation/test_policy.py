@@ -37,8 +37,10 @@ def test_default_policy_permits_what_system_shares_by_default(system):
         ({"train.epochs": 10**9}, "epochs: 10000000"),
         ({"train.epochs": 300, "federation.rounds": 250}, "rounds: 250, and the policy permits 200"),
         ({"system.widths": [10**5, 10**5]}, "memory: training holds "),
+        ({"train.loaders": 10**4}, "processes: 10000, and the policy permits 16"),
+        ({"train.threads": 10**4}, "processes: 10000, and the policy permits 16"),
     ],
-    ids=["all shared", "discriminator shared", "unknown network", "epochs", "rounds", "memory"],
+    ids=["all shared", "discriminator shared", "unknown network", "epochs", "rounds", "memory", "loaders", "threads"],
 )
 def test_check_policy_denies_request(changes, message):
     tracemalloc.start()
