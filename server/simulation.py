@@ -124,8 +124,8 @@ def validate_sites(config: RunConfig, cohort: Cohort, split: Split, sites: str, 
     if config.system.task == "classification":
         check_classes(config, cohort, chosen.split)
     local_networks(build_system(config), config)  # raises for unknown networks
-    validate_setup(config, len(chosen.sites))
     validate_privacy(config, rounds_of(config))
+    validate_setup(config, len(chosen.sites))
     return chosen
 
 
