@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import psutil
+
 from ganseg_dist.compat.flower import Rejection, run_supernode
 from ganseg_dist.compat.flower_log import explain_flower_log
 from ganseg_dist.errors import GansegError
@@ -25,6 +27,8 @@ from ganseg_dist.printable import printable
 UNAUTHORISED = 401
 ACTIVATION_SECONDS, RETRY_SECONDS = 90.0, 10.0
 """A node that was killed counts as connected for a minute, in which Flower accepts no other with its key."""
+ENDING_SECONDS = 10.0
+"""That the node waits for its children to end."""
 CLOCK_TOLERANCE = 4.0
 """Seconds by which clocks may differ: one less than Flower's."""
 
@@ -113,6 +117,15 @@ def _options() -> argparse.Namespace:
     return parser.parse_known_args()[0]
 
 
+def _end_children() -> None:
+    """End Flower's SuperExec, which this process started, and which would look for it in vain."""
+    children = psutil.Process().children(recursive=True)
+    for process in children:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(children, timeout=ENDING_SECONDS)
+
+
 def main() -> None:
     """Run the node until it is stopped. Exits with 1, after a line that says why, when the server rejects it."""
     try:
@@ -124,6 +137,7 @@ def main() -> None:
     try:
         run_supernode(connection.try_again, connection.accepted)
     finally:
+        _end_children()
         if connection.problem is not None:
             show(f"error: {connection.problem}")
             sys.exit(1)  # where Flower stops itself, it exits with 0
