@@ -296,7 +296,7 @@ def test_gan_detector_scores_count_known_examples():
     system = build()
     system.networks["detector"] = Constant([0.0, math.log(3)])
     scores = mean_over_cases(
-        [images(system)], lambda batch: system.validate("detect", batch), system.stages[1].scores, 4, World()
+        [images(system)], lambda batch: system.validate("detect", batch), system.stages[1].scores, list("abcd"), World()
     )
     # Four cases of two examples: 0 0, 0 1, 1 1 and an unknown one beside 1.
     assert scores["accuracy"] == pytest.approx((0 + 1 / 2 + 1 + 1) / 4)
@@ -317,7 +317,9 @@ def test_gan_detector_predict_returns_classes_and_synthetic_image():
 
 def synthesis_scores(system, *batches):
     stage = system.stages[0]
-    return mean_over_cases(batches, lambda batch: system.validate("synthesis", batch), stage.scores, 4, World())
+    return mean_over_cases(
+        batches, lambda batch: system.validate("synthesis", batch), stage.scores, list("abcd"), World()
+    )
 
 
 def test_gan_detector_diversity_matches_hand_computation():
