@@ -62,7 +62,7 @@ ATTACKS = {
 
 
 def answered(folder: Path, content: RecordDict, kind: str) -> Message:
-    (folder / "site.json").write_text(json.dumps({"name": "north", "data": "/unread"}))
+    (folder / "site.toml").write_text('name = "north"\ndata = "/unread"\n')
     grid = InProcessGrid(app, {1: {"home": str(folder)}})
     (reply,) = grid.send_and_receive([Message(content, dst_node_id=1, message_type=kind)])
     return reply
