@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.errors import PolicyError
-
-GIB = 2**30
+from ganseg_dist.federation.policy import GIB
 
 
 def check_disk(folder: Path, gib: float) -> None:

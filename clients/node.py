@@ -144,7 +144,7 @@ class SiteNode:
 
         Raises FederationError where the config has none disclosed, and RunError where the stored one is damaged.
         """
-        config = self._agreed_config(FINGERPRINT, instruction)
+        config = self._agreed_config(FINGERPRINT, instruction, self._sent())
         if not is_exchanged(config):
             raise FederationError("instruction: requests a fingerprint, which this config does not have disclosed")
         minimum = self.settings.policy.minimum_group
@@ -165,7 +165,7 @@ class SiteNode:
     def site(self, kind: str, instruction: RoundInstruction) -> Site:
         """The site's end of one federation, for an instruction of this kind that its policy and agreement permit."""
         sent, settings = self._sent(), self.settings
-        config = self._agreed_config(kind, instruction)
+        config = self._agreed_config(kind, instruction, sent)
         demand = settings.policy.privacy
         allowance = Allowance(demand, self._spent_elsewhere(instruction.run, sent)) if demand is not None else None
         device = torch.device("cuda" if settings.gpu else "cpu")
@@ -195,9 +195,9 @@ class SiteNode:
         }
         write_records(Run(site.folder), config, ready["split"], data, facts)
 
-    def _agreed_config(self, kind: str, instruction: RoundInstruction) -> RunConfig:
+    def _agreed_config(self, kind: str, instruction: RoundInstruction, sent: Sent) -> RunConfig:
         """The instruction's config, if the policy and what the site agreed to permit the instruction."""
-        config, sent = instruction.settings, self._sent()
+        config = instruction.settings
         self._check_policy(instruction.run, config, sent)
         self._membership(instruction.run, sent).check(kind, instruction)
         return config

@@ -136,17 +136,15 @@ class Site:
         return FolderCheckpoints(self.checkpoints, kept=KEPT + 1)
 
     def noise_multiplier(self, config: RunConfig) -> float | None:
-        """Z of the noise that this site adds to its updates; None where it adds none."""
-        releases = self._releases(config)
-        return releases.terms.noise_multiplier if releases is not None and releases.terms is not None else None
+        """The multiplier z of the noise that this site adds to its updates; None where it adds none."""
+        terms = _terms_of_site(config)
+        return None if terms is None else terms.noise_multiplier
 
     def _releases(self, config: RunConfig) -> Releases | None:
         """The releases under a guarantee that this site gives (its noise, or DP training); else None."""
-        privacy = config.federation.privacy
-        by_noise = privacy.on and privacy.where == "site"
-        if not by_noise and not config.train.privacy.on:
+        terms = _terms_of_site(config)
+        if terms is None and not config.train.privacy.on:
             return None
-        terms = Terms.of(privacy, rounds_of(config)) if by_noise else None
         return Releases.open(self.folder / "privacy", terms, allowance=self.allowance)
 
     def _is_small_group(self, slices: SliceSet) -> bool:
@@ -197,6 +195,12 @@ class Site:
                 ):
                     shutil.rmtree(folder)
         return self._states.latest(logger.warning)
+
+
+def _terms_of_site(config: RunConfig) -> Terms | None:
+    """The terms under which a site adds noise itself; None where it adds none."""
+    privacy = config.federation.privacy
+    return Terms.of(privacy, rounds_of(config)) if privacy.on and privacy.where == "site" else None
 
 
 def _save(folder: Path, *, state: State, residual: Arrays) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -109,14 +109,16 @@ def rules(policy: SitePolicy, config: RunConfig, spent: float = 0.0) -> Iterator
 
 def check_names(config: RunConfig) -> None:
     """Raises PolicyError for names that are not printable or may be a file's, in a config that need not be resolved."""
-    rule = _text_rule(config)
-    if not rule.allowed:
-        raise PolicyError(f"{rule.subject}: {rule.answer}")
+    _enforce([_text_rule(config)])
 
 
 def check_policy(policy: SitePolicy, config: RunConfig, spent: float = 0.0) -> None:
     """Raises PolicyError with the first denial."""
-    for rule in rules(policy, config, spent):
+    _enforce(rules(policy, config, spent))
+
+
+def _enforce(answers: Iterable[Rule]) -> None:
+    for rule in answers:
         if not rule.allowed:
             raise PolicyError(f"{rule.subject}: {rule.answer}")
 
