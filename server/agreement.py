@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ganseg_dist.config import RunConfig, override
@@ -20,28 +20,42 @@ EVERYWHERE = Path("the federation")
 NO_FILE = Source(())
 
 
+def compatible(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[list[SiteInfo], dict[str, str]]:
+    """The sites that can train together, sorted by name, and what each other one lacks.
+
+    The config decides where it names channels, regions or classes. Otherwise a site is left out that has nothing in
+    common with the majority, so that what one site states cannot stop the others.
+
+    Raises FederationError where no channel, or no region, is common to a majority.
+    """
+    kept, reasons = sorted(sites, key=lambda site: site.name), {}
+    segments = config.system.task == "segmentation"
+    for lacking in (_lacking_modalities, _lacking_masks if segments else _lacking_classes, _lacking_regions):
+        found = lacking(config, kept)
+        reasons |= found
+        kept = [site for site in kept if site.name not in found]
+    return kept, reasons
+
+
 def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
-    """The config by which all sites can train, resolved as `resolve` would for one cohort of all their cases.
+    """The config by which compatible sites train, resolved as `resolve` would for one cohort of all their cases.
 
     Channels and regions are those that every site has, in a cohort's order; classes are those of any site, as a site
-    may lack one. Fields that the config names stay as they are: each site must have all named channels and regions
-    and at least one of the classes.
+    may lack one. Fields that the config names stay as they are.
 
-    Raises FederationError naming the site and what it lacks; ConfigError or DataError, as `resolve` does, for what
-    all sites together lack.
+    Raises ConfigError or DataError, as `resolve` does, for what all sites together lack.
     """
-    joined = sorted(sites, key=lambda site: site.name)
-    if not joined:
-        raise FederationError("federation: no site has joined, so nothing can be agreed on; start the sites")
-    modalities = _common("modalities", {site.name: site.modalities for site in joined}, config.data.modalities)
-    of_masks = {site.name: site.regions for site in joined if site.regions}
-    classes: frozenset[str] = frozenset()
-    if config.system.task == "segmentation":
-        _check_masks(joined, config)
-    else:
-        classes = _classes(joined, config.data.classes)
-    regions = _common("regions", of_masks, config.data.regions) if of_masks else frozenset()
-    return resolve(config, _cohort(modalities, regions, classes))
+    joined = list(sites)
+    with_masks = [site for site in joined if site.regions]
+    classes = frozenset() if config.system.task == "segmentation" else frozenset().union(*map(_classes, joined))
+    return resolve(
+        config,
+        _cohort(
+            frozenset.intersection(*(frozenset(site.modalities) for site in joined)),
+            frozenset.intersection(*(frozenset(site.regions) for site in with_masks)) if with_masks else frozenset(),
+            classes,
+        ),
+    )
 
 
 def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelScheme, int]:
@@ -72,54 +86,69 @@ def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
     )
 
 
-def _common(field: str, by_site: dict[str, tuple[str, ...]], requested: Sequence[str] | None) -> frozenset[str]:
-    """The names that every site has. Raises FederationError naming the first site that lacks a requested one or, if
-    no name is common, one that lacks the most frequent.
+def _lacking_modalities(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, str]:
+    return _lacking("modalities", {site.name: site.modalities for site in sites}, config.data.modalities)
+
+
+def _lacking_regions(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, str]:
+    return _lacking("regions", {site.name: site.regions for site in sites if site.regions}, config.data.regions)
+
+
+def _lacking(field: str, by_site: Mapping[str, tuple[str, ...]], requested: Sequence[str] | None) -> dict[str, str]:
+    """What each site lacks that is requested or, if all sites have no name in common, the name that most have.
+
+    Raises FederationError naming a site without it where these are half of the sites or fewer.
     """
-    for site, available in by_site.items():
-        missing = [name for name in requested or () if name not in available]
-        if missing:
-            raise FederationError(
-                f"{site}: has no {', '.join(missing)}, which data.{field} names; it has {_listed(available)}; name "
-                "what all sites have, or leave it out"
-            )
-    common = frozenset.intersection(*map(frozenset, by_site.values()))
-    if not common:
-        sites_with = Counter(name for available in by_site.values() for name in set(available))
-        if not sites_with:
-            raise FederationError(f"{next(iter(by_site))}: has no {field}; look at its data, or leave it out")
-        usual, number = max(sites_with.items(), key=lambda counted: (counted[1], counted[0]))
-        site = next(site for site, available in by_site.items() if usual not in available)
-        raise FederationError(
-            f"{site}: has {_listed(by_site[site])} and no {usual}, which {number} of {len(by_site)} sites have; no "
-            f"{field} are left that all have; leave it out"
-        )
-    return common
+    if requested is not None:
+        missing = {site: [name for name in requested if name not in names] for site, names in by_site.items()}
+        return {
+            site: f"has no {', '.join(names)}, which data.{field} names; it has {_listed(by_site[site])}"
+            for site, names in missing.items()
+            if names
+        }
+    if not by_site or frozenset.intersection(*map(frozenset, by_site.values())):
+        return {}
+    sites_with = Counter(name for names in by_site.values() for name in set(names))
+    if not sites_with:
+        return dict.fromkeys(by_site, f"has no {field}; look at its data")
+    usual, number = max(sites_with.items(), key=lambda counted: (counted[1], counted[0]))
+    reasons = {
+        site: f"has {_listed(names)} and no {usual}, which {number} of {len(by_site)} sites have"
+        for site, names in by_site.items()
+        if usual not in names
+    }
+    if 2 * number <= len(by_site):
+        site, reason = next(iter(reasons.items()))
+        raise FederationError(f"{site}: {reason}; no {field} are left that all have; leave it out")
+    return reasons
 
 
-def _check_masks(sites: Iterable[SiteInfo], config: RunConfig) -> None:
-    for site in sites:
-        if not site.regions:
-            raise FederationError(f"{site.name}: has no masks, which {config.recipe} trains on; leave it out")
+def _lacking_masks(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, str]:
+    return {site.name: f"has no masks, which {config.recipe} trains on" for site in sites if not site.regions}
 
 
-def _classes(sites: Sequence[SiteInfo], requested: Sequence[str] | None) -> frozenset[str]:
-    """The classes of all sites. Raises FederationError naming a site that shares none with the config or the other
-    sites: its labels then mean something else.
+def _lacking_classes(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, str]:
+    """Why sites have nothing to train on, or share no class with the config or the other sites: their labels then mean
+    something else.
     """
-    by_site = {site.name: frozenset(site.classes or (LESION_CLASSES if site.regions else ())) for site in sites}
+    by_site = {site.name: _classes(site) for site in sites}
+    requested, reasons = config.data.classes, {}
     for site, classes in by_site.items():
-        if not classes:
-            raise FederationError(f"{site}: has neither classes nor masks to train on; leave it out")
         others = [other_classes for other, other_classes in by_site.items() if other != site]
         wanted = frozenset(requested) if requested is not None else frozenset().union(*others)
-        if not classes & wanted and (requested is not None or others):
+        if not classes:
+            reasons[site] = "has neither classes nor masks to train on"
+        elif not classes & wanted and (requested is not None or others):
             among = "data.classes" if requested is not None else "the other sites' classes"
-            raise FederationError(
-                f"{site}: has {_listed(classes)}, none of them among {among} {_listed(wanted)}; name its classes "
-                "as the others do, or leave it out"
+            reasons[site] = (
+                f"has {_listed(classes)}, none of them among {among} {_listed(wanted)}; name its classes as the others "
+                "do"
             )
-    return frozenset().union(*by_site.values())
+    return reasons
+
+
+def _classes(site: SiteInfo) -> frozenset[str]:
+    return frozenset(site.classes or (LESION_CLASSES if site.regions else ()))
 
 
 def _cohort(modalities: frozenset[str], regions: frozenset[str], classes: frozenset[str]) -> Cohort:

@@ -14,6 +14,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.tracker import Tracker
+from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.federation.strategy import config_at_sites, with_site_batch_size
@@ -21,7 +22,7 @@ from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.training.run_training import only_trainer, run_training
-from server.agreement import agree, agree_again, agreed_scheme
+from server.agreement import agree, agree_again, agreed_scheme, compatible
 from server.registry import Registry
 from server.session import train_federation
 from server.sites import Sites, ignore_line
@@ -53,7 +54,7 @@ def deploy(
 
     Fields that the config leaves to the data are agreed on among the hospitals that take part at the start.
 
-    Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.
+    Raises FederationError when too few hospitals take part, or have anything in common.
     """
     started = time.monotonic()
     sites = Sites(grid, request.config.federation.deadline_seconds, write_line, registry=registry)
@@ -61,7 +62,7 @@ def deploy(
     if (existing.folder / "config.json").exists():
         config, data = agree_again(request.config, existing.config()), existing.data()
     else:
-        joined = _joined(request, sites, partial(tracker.warn, 0))
+        joined = _compatible(request, _joined(request, sites, warn := partial(tracker.warn, 0)), warn)
         config = with_site_batch_size(agree(request.config, joined), len(joined))
         write_line(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
         data = _data_record(config, joined)
@@ -86,6 +87,19 @@ def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> l
     instruction = RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config)
     sites.enrol(lambda node: instruction, request.least_sites, warn)
     return sites.begin_again()
+
+
+def _compatible(request: Deployment, joined: list[SiteInfo], warn: Callable[[str], None]) -> list[SiteInfo]:
+    """Those that can train together. Raises FederationError when they are fewer than required."""
+    kept, reasons = compatible(request.config, joined)
+    for name, reason in reasons.items():
+        warn(f"{name}: takes no part: {reason}")
+    if len(kept) < request.least_sites:
+        listed = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
+        raise FederationError(
+            f"federation: {len(kept)} of {request.least_sites} required sites can train together{listed}"
+        )
+    return kept
 
 
 def _listed(names: tuple[str, ...] | None) -> str:

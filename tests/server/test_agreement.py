@@ -13,7 +13,7 @@ from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.systems import recipe
-from server.agreement import agree, agree_again, agreed_scheme
+from server.agreement import agree, agree_again, agreed_scheme, compatible
 
 SEGMENTS = recipe("ganet_seg_debug")
 CLASSIFIES = recipe("dl_gan_cnn_debug")
@@ -70,20 +70,33 @@ def test_agree_is_idempotent():
 
 
 @pytest.mark.parametrize(
-    ("changes", "lacking", "message"),
+    ("changes", "lacking", "reason"),
     [
-        ({"data.modalities": ["t1", "flair"]}, site("b", ("t1", "t2")), "b: has no flair, which data.modalities names"),
-        ({"data.regions": ["wt", "et"]}, site("b", regions=("wt",)), "b: has no et, which data.regions names"),
-        ({}, site("b", ("swi",)), "b: has swi and no t2, which 2 of 3 sites have"),
-        ({}, site("b", regions=()), "b: has no masks, which ganet_seg_debug trains on"),
-        ({}, site("b", ()), "b: has nothing and no t2"),
+        ({"data.modalities": ["t1", "flair"]}, site("b", ("t1", "t2")), "has no flair, which data.modalities names"),
+        ({"data.regions": ["wt", "et"]}, site("b", regions=("wt",)), "has no et, which data.regions names"),
+        ({}, site("b", ("swi",)), "has swi and no t2, which 2 of 3 sites have"),
+        ({}, site("b", regions=()), "has no masks, which ganet_seg_debug trains on"),
+        ({}, site("b", ()), "has nothing and no t2"),
     ],
 )
-def test_agree_names_site_and_what_is_missing(changes, lacking, message):
-    with pytest.raises(FederationError) as caught:
-        agree(override(SEGMENTS, changes), [site("c"), lacking, site("a")])
-    assert str(caught.value).startswith(message)
-    assert "\n" not in str(caught.value)
+def test_compatible_leaves_out_site_that_lacks_what_the_others_have(changes, lacking, reason):
+    config, sites = override(SEGMENTS, changes), [site("c"), lacking, site("a")]
+    kept, reasons = compatible(config, sites)
+    assert [each.name for each in kept] == ["a", "c"]
+    assert list(reasons) == ["b"]
+    assert reasons["b"].startswith(reason)
+    assert reasons["b"].isprintable()
+    assert agree(config, kept).data.modalities == tuple(changes.get("data.modalities", FOUR))
+
+
+def test_compatible_keeps_sites_that_share_some_names():
+    sites = [site("a"), site("b", ("t1", "swi"), ("wt",))]
+    assert compatible(SEGMENTS, sites) == (sites, {})
+
+
+def test_compatible_raises_where_no_majority_has_anything_in_common():
+    with pytest.raises(FederationError, match=r"^a: has t1 and no t2, which 1 of 2 sites have; no modalities are left"):
+        compatible(SEGMENTS, [site("b", ("t2",)), site("a", ("t1",))])
 
 
 def test_agree_unites_classes_with_negative_first():
@@ -93,20 +106,21 @@ def test_agree_unites_classes_with_negative_first():
 
 
 @pytest.mark.parametrize(
-    ("other", "classes", "message"),
+    ("other", "classes", "reason"),
     [
-        (site("b", regions=(), classes=("cat", "dog")), None, "b: has cat, dog, none of them among"),
-        (site("b", regions=("wt",)), None, "b: has lesion, no lesion, none of them among"),
-        (site("b", regions=()), None, "b: has neither classes nor masks"),
-        (site("b", regions=(), classes=("x", "y")), ["healthy", "glioma"], "b: has x, y, none of them among data.clas"),
+        (site("b", regions=(), classes=("cat", "dog")), None, "has cat, dog, none of them among"),
+        (site("b", regions=("wt",)), None, "has lesion, no lesion, none of them among"),
+        (site("b", regions=()), None, "has neither classes nor masks"),
+        (site("b", regions=(), classes=("x", "y")), ["healthy", "glioma"], "has x, y, none of them among data.classes"),
     ],
 )
-def test_agree_rejects_site_without_common_classes(other, classes, message):
+def test_compatible_leaves_out_site_without_common_classes(other, classes, reason):
     named = site("c", regions=(), classes=("healthy", "glioma"))
     config = CLASSIFIES if classes is None else override(CLASSIFIES, {"data.classes": classes})
-    with pytest.raises(FederationError) as caught:
-        agree(config, [named, site("a", regions=(), classes=("glioma",)), other])
-    assert str(caught.value).startswith(message)
+    kept, reasons = compatible(config, [named, site("a", regions=(), classes=("glioma",)), other])
+    assert [each.name for each in kept] == ["a", "c"]
+    assert list(reasons) == ["b"]
+    assert reasons["b"].startswith(reason)
 
 
 def test_agree_rejects_classes_missing_at_all_sites():
@@ -115,8 +129,6 @@ def test_agree_rejects_classes_missing_at_all_sites():
         agree(override(CLASSIFIES, {"data.classes": ["glioma", "metastasis"]}), named)
     with pytest.raises(DataError, match="the federation: has one class"):
         agree(CLASSIFIES, [site("a", regions=(), classes=("glioma",))])
-    with pytest.raises(FederationError, match="no site has joined"):
-        agree(SEGMENTS, [])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import System
-from server.agreement import agree, agreed_scheme
+from server.agreement import agree, agreed_scheme, compatible
 from server.sites import _site_info
 from tests.federation.hostile.mutations import mutated
 
@@ -102,8 +102,8 @@ def check_site(info: SiteInfo) -> None:
             info.labels.of_regions(regions)
     for name in ("ganet_seg_debug", "dl_gan_cnn"):
         with suppress(GansegError):  # nothing in common, in one line
-            agreed = agree(recipe(name), [SITE, info])
-            agreed_scheme(agreed, [SITE, info])
+            kept, _ = compatible(recipe(name), [SITE, info])
+            agreed_scheme(agree(recipe(name), kept), kept)
 
 
 def test_preflight_replies_survive_mutations():
