@@ -34,6 +34,7 @@ from ganseg_dist.report.score_text import (
     between,
     byte_size,
     capitalised,
+    duration,
     joined,
     number,
     score_label,
@@ -61,6 +62,12 @@ class SiteRow:
     """Mean over the rounds that used its update."""
     rounds: int
     left_out: int
+    unanswered: int = 0
+    """Rounds whose deadline it missed."""
+    seconds: float | None = None
+    """Mean time from a request to its update."""
+    scores: str | None = None
+    """`sent` or `withheld`; None for a site without an update."""
     key: str | None = None
     """The short form of its key's fingerprint; None in a simulation."""
     other_code: str | None = None
@@ -82,6 +89,7 @@ def federation_view(records: Records) -> dict[str, Any] | None:
         "simulated": bool(simulation or described.sites),  # the data of all sites were in one place
         "settings": describe_settings(config),
         "sites": [site_row(record, name) for name in record.names],
+        "timed": any(kept.seconds is not None for kept in record.rounds),
         "traffic": describe_traffic(record),
         "too_small": [f"{name} takes no part: it {reason}." for name, reason in described.left_out.items()],
         "local_data": describe_local_data(described.absent),
@@ -99,6 +107,7 @@ def federation_view(records: Records) -> dict[str, Any] | None:
             *_score_charts(record, best_of),
             _weight_chart(record),
             _bytes_chart(record, config),
+            *_time_chart(record),
             *_epsilon_chart(record, config),
         ],
     }
@@ -122,6 +131,9 @@ def site_row(record: FederationRecord, name: str) -> SiteRow:
     counts = record.sites.get(name)
     versions = counts.versions if counts is not None else None
     differs = versions is not None and record.server is not None and versions.code != record.server.code
+    seconds = [part.seconds for part in parts if part.seconds is not None]
+    unread = any(left.site == name and left.kind == "evaluate" for left in record.quarantined)
+    sent = unread or any(part.scores for part in parts)
     return SiteRow(
         name,
         counts,
@@ -129,8 +141,11 @@ def site_row(record: FederationRecord, name: str) -> SiteRow:
         math.fsum(part.weight for part in parts) / len(parts) if parts else None,
         len(parts),
         len(record.left_out(name)),
-        short_key(counts.key) if counts is not None and counts.key is not None else None,
-        versions.text if versions is not None and differs else None,
+        unanswered=sum(name in kept.unanswered for kept in record.rounds),
+        seconds=math.fsum(seconds) / len(seconds) if seconds else None,
+        scores=("sent" if sent else "withheld") if parts else None,
+        key=short_key(counts.key) if counts is not None and counts.key is not None else None,
+        other_code=versions.text if versions is not None and differs else None,
     )
 
 
@@ -275,6 +290,26 @@ def _bytes_chart(record: FederationRecord, config: RunConfig) -> Chart:
         ),
         f"Tensors alone, all sites together; training and scoring.{share}",
     )
+
+
+def _time_chart(record: FederationRecord) -> Iterator[Chart]:
+    """How long each site took for its update, and each round as a whole."""
+    lines = {
+        site: line
+        for site in record.names
+        if (line := [(n, part.seconds) for n, part in record.of_site(site).items() if part.seconds is not None])
+    }
+    rounds = [(kept.round, kept.seconds) for kept in record.rounds if kept.seconds is not None]
+    if lines and rounds:
+        longest = max(rounds, key=lambda each: each[1])
+        yield Chart(
+            "Time of rounds",
+            svg(
+                round_chart({**lines, "whole round": rounds}, axis="s", from_zero=True),
+                f"Seconds by round. The longest, round {longest[0]}, took {duration(longest[1])}.",
+            ),
+            f"From the request to each site's update; the whole round includes scoring.{_naming_note(lines)}",
+        )
 
 
 def _epsilon_chart(record: FederationRecord, config: RunConfig) -> Iterator[Chart]:

@@ -66,6 +66,36 @@ def test_report_shows_keys_revocations_and_other_code(tmp_path):
     assert "north runs other code" not in shown
 
 
+def test_report_shows_times_of_sites_and_rounds(tmp_path):
+    run = federated_run(tmp_path)
+    kept = federation_json()
+    for number, record in enumerate(kept["rounds"], start=1):
+        record |= {"seconds": 70.0 * number, "unanswered": ["east"]}
+        for place, part in enumerate(record["sites"].values()):
+            part["seconds"] = 10.0 * (place + 1)
+    kept["sites"]["east"] = {"patients": 2}
+    run.write("federation.json", kept)
+    shown = page_text(page := write_report(run).read_text())
+    assert "Unanswered Mean time Scores" in shown
+    assert "north – 3 6 30 0.833 3 of 3 0 0 10 s sent" in shown
+    assert re.search(r"east – 2 – – – 0 of 3 0 3 – –", shown)
+    assert "Time of rounds" in shown
+    assert "The longest, round 3, took 3 min 30 s." in page
+
+
+def test_report_says_which_sites_withhold_scores(tmp_path):
+    run = federated_run(tmp_path)
+    kept = federation_json()
+    for record in kept["rounds"]:
+        for name, part in record["sites"].items():
+            part["scores"] = {} if name == "south" else {"dice_wt": 0.5}
+    run.write("federation.json", kept)
+    shown = page_text(write_report(run).read_text())
+    assert re.search(r"north [^.]* sent south [^.]* withheld", shown.replace("0.", "0,"))
+    assert "Withheld: a site sends no score of fewer patients than its minimum_group" in shown
+    assert "Mean time" not in shown
+
+
 def test_describe_traffic_gives_total_and_per_round():
     assert describe_traffic(RECORD) == "8.5 kB in 3 rounds, 2.83 kB a round: 2 kB to the sites, 833 bytes from them"
 
