@@ -51,10 +51,13 @@ verify:          ## every number against other packages, in an environment of it
 		--editable '.[verify]'
 	.venv-verify/bin/python -m verification
 
+chaos: $(READY)  ## a hundred kills at random moments, full disks, cut links; hours, and it resumes
+	$(BIN)/python -m verification.chaos
+
 bench: $(READY)  ## every benchmark; ratios measured side by side
 	$(BIN)/python -m benchmarks
 
 clean:           ## remove what the demo made
 	rm -rf demo
 
-.PHONY: help venv demo test coverage test-all check verify bench clean
+.PHONY: help venv demo test coverage test-all check verify chaos bench clean

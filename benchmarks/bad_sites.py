@@ -1,18 +1,20 @@
 """What one bad hospital costs the others' patients, with and without the server's defence.
 
-    python -m benchmarks.bad_sites PHANTOM [--set FIELD=VALUE ...] [--run-name NAME]
+    python -m benchmarks.bad_sites PHANTOM [--seeds N] [--only ATTACK ...] [--set FIELD=VALUE ...] [--run-name NAME]
 
 A phantom's hospitals train together; the last of them sends NaN, sends its weights a thousand times, learns from
-flipped labels, dies in every round, or never answers. Undefended: plain averaging of whatever comes. Defended: the
-firewall with the trimmed mean, and against flipped labels, which look like any update, also with the median and with
-Multi-Krum. Each stands beside a federation in which the bad hospital has no part, scored on the same held-out patients
-of the other hospitals. Sites are Ray tasks, so that a dying one is a dead process and a hanging one is killed.
+flipped labels, poisons slowly, dies in every round, or never answers. Undefended: plain averaging of whatever comes.
+Defended: the firewall with the trimmed mean, and against flipped labels, whose updates look like any other, also with
+the median and with Multi-Krum. Each stands beside a federation in which the bad hospital has no part, scored on the
+same held-out patients of the other hospitals; every seed has its own weights and noise. Sites are Ray tasks, so that a
+dying one is a dead process and a hanging one is killed.
 
 Interrupted and started again, it goes on.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -28,8 +30,8 @@ from flwr.app import Array, ArrayRecord, Context, Message
 from benchmarks.federations import config_from, federation_trial, options
 from benchmarks.measure import machine
 from clients.app import app
-from ganseg_dist.config import override
-from ganseg_dist.data.cohort import Split, split_as_configured
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
@@ -49,7 +51,10 @@ SERVERS: Mapping[str, Mapping[str, object]] = {
     "firewall, Multi-Krum": {"federation.firewall": True, "federation.strategy": "krum"},
 }
 EVERY_ATTACK = ("undefended", "firewall, trimmed mean")
-"""Servers that face every attack; others face flipped labels alone, as the firewall stops the rest for any strategy."""
+"""Servers that face every attack; others only UNNOTICED, as the firewall stops the rest for any strategy."""
+UNNOTICED = ("labels flipped", "poisons slowly")
+POISON = 0.5
+"""Length of what a slow poisoner adds to its honest update, in lengths of that update."""
 LABEL = 4
 """Enhancing tumour, part of every region."""
 
@@ -76,6 +81,29 @@ def flipped_labels(message: Message, context: Context) -> Message:
     return app(message, context)
 
 
+def poisoning(message: Message, context: Context) -> Message:
+    """The site sends its honest update, turned towards one from flipped labels, at the honest one's length.
+
+    Nothing in its norm shows that: each round moves the average a little. It trains twice, each time in a folder of its
+    own.
+    """
+    home = Path(str(context.node_config["home"]))
+    other = runs_root() / f"{home.parent.parent.name}-poison"
+    if not other.exists():
+        shutil.copytree(home, other)
+    flipped = flipped_labels(message, Context(context.run_id, context.node_id, {"home": str(other)}, context.state, {}))
+    honest = app(message, context)
+    if message.metadata.message_type != "train":
+        return honest
+    sent = {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
+    good, bad = _change(honest, sent), _change(flipped, sent)
+    turned = {name: good[name] + POISON * _norm(good) / _norm(bad) * bad[name] for name in good}
+    scale = _norm(good) / _norm(turned)
+    arrays = {name: Array((sent[name] + scale * turned[name]).astype(np.float32)) for name in turned}
+    honest.content["arrays"] = ArrayRecord(arrays)
+    return honest
+
+
 def dying(message: Message, context: Context) -> Message:
     """The site's process ends in the middle of the round."""
     os._exit(1)
@@ -91,6 +119,7 @@ ATTACKS: Mapping[str, Attack] = {
     "sends NaN": not_a_number,
     "weights times 1000": a_thousand_times,
     "labels flipped": flipped_labels,
+    "poisons slowly": poisoning,
     "dies in every round": dying,
     "never answers": hanging,
 }
@@ -119,7 +148,7 @@ def _app_of(arm: Trial) -> Attack:
     def respond(message: Message, context: Context) -> Message:
         home = Path(str(context.node_config["home"]))
         bad = attack is not None and home.name == max(folder.name for folder in home.parent.iterdir())
-        misbehaves = message.metadata.message_type == "train" or attack is flipped_labels
+        misbehaves = message.metadata.message_type == "train" or attack in (flipped_labels, poisoning)
         return attack(message, context) if bad and misbehaves and attack is not None else app(message, context)
 
     return respond
@@ -129,6 +158,15 @@ def _changed(reply: Message, change: Callable[[np.ndarray], np.ndarray]) -> Mess
     arrays = {name: Array(change(array.numpy())) for name, array in reply.content.array_records["arrays"].items()}
     reply.content["arrays"] = ArrayRecord(arrays)
     return reply
+
+
+def _change(reply: Message, sent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By tensor, a reply's weights less those that the server sent."""
+    return {name: array.numpy() - sent[name] for name, array in reply.content.array_records["arrays"].items()}
+
+
+def _norm(change: Mapping[str, np.ndarray]) -> float:
+    return math.sqrt(math.fsum(float(np.square(array, dtype=np.float64).sum()) for array in change.values()))
 
 
 def _only(cohort: Path, patients: set[str]) -> Path:
@@ -164,24 +202,34 @@ def _flipped(cohort: Path, patients: Sequence[str]) -> Path:
     return folder
 
 
-def main() -> None:
-    """Run every arm, then print the table."""
-    args = options(__doc__, "bad-sites").parse_args()
-    config = config_from(args)
-    cohort = read_cohort(args.data)
+def trials(config: RunConfig, cohort: Cohort, attacks: Sequence[str], seeds: int) -> list[Trial]:
+    """Every server with and without the bad hospital, for every seed."""
     members = partition(cohort, BY_HOSPITAL, skew=None, seed=config.seed)
     split = split_as_configured(cohort, config)
     bad = set(members[max(members)])
     good = split.of(case.patient for case in cohort.cases if case.patient not in bad)
     all_teach = Split(good.train + tuple(sorted(bad)), good.validation, good.test)
-    arms = [
+    return [
         federation_trial(
-            {"server": server, "bad site": attack}, override(config, changes), good if attack == NOBODY else all_teach
+            {"server": server, "bad site": attack, "seed": seed},
+            override(config, {**changes, "seed": seed}),
+            good if attack == NOBODY else all_teach,
         )
         for server, changes in SERVERS.items()
-        for attack in (NOBODY, *ATTACKS)
-        if server in EVERY_ATTACK or attack in (NOBODY, "labels flipped")
+        for attack in (NOBODY, *attacks)
+        if server in EVERY_ATTACK or attack in (NOBODY, *UNNOTICED)
+        for seed in range(seeds)
     ]
+
+
+def main() -> None:
+    """Run every arm, then print the table."""
+    parser = options(__doc__, "bad-sites")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", action="append", choices=[*ATTACKS], metavar="ATTACK", help="one attack; repeat")
+    args = parser.parse_args()
+    config = config_from(args)
+    arms = trials(config, read_cohort(args.data), args.only or [*ATTACKS], args.seeds)
     _, results, parent = run_experiment(args.run_name, "bad-sites", arms, args.data, work=federated)
     parent.end("FINISHED")
     rows = tabulate([result for result in results if result.rows], measures_of(config), compared=("bad site",))

@@ -3,11 +3,10 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from clients.app import LONGEST_ENTRY, app
 from ganseg_dist.federation.flower import pack_instruction
@@ -23,42 +22,7 @@ from ganseg_dist.federation.protocol import (
 )
 from ganseg_dist.systems import recipe
 from server.grids import InProcessGrid
-
-FORGED = "x\n2026-01-01T00:00:00+00:00 finished: /all/good\x1b[2J"
-INSTRUCTION = json.loads(RoundInstruction("run", 1, 0, 0, 1, config=recipe("ganet_seg_debug").to_json()).to_json())
-
-
-def with_text(text: Any) -> RecordDict:
-    return RecordDict({"instruction": ConfigRecord({"json": text}), "arrays": ArrayRecord()})
-
-
-def changed(**fields: Any) -> RecordDict:
-    return with_text(json.dumps(INSTRUCTION | fields))
-
-
-ATTACKS = {
-    "nothing": RecordDict(),
-    "no arrays": RecordDict({"instruction": ConfigRecord({"json": json.dumps(INSTRUCTION)})}),
-    "other records": RecordDict({FORGED: MetricRecord({FORGED: 1}), "instruction": ArrayRecord()}),
-    "numbers": with_text(1),
-    "a list": with_text([json.dumps(INSTRUCTION)]),
-    "bytes": with_text(json.dumps(INSTRUCTION).encode()),
-    "200 kB of [": with_text("[" * 200_000),
-    "1 MB": changed(config="x" * 2**20),
-    "no JSON": with_text(FORGED),
-    "ends before it begins": changed(first=2, until=1),
-    "10^9 epochs": changed(until=10**9),
-    "10^400 rounds": changed(round=10**400),
-    "a round below 0": changed(round=-1),
-    "an infinite round": with_text(json.dumps(INSTRUCTION | {"round": float("inf")})),
-    "a path for a run": changed(run="../../etc"),
-    "a forged name": changed(**{FORGED: 1}),
-    "no config": changed(config=FORGED),
-    "200 kB of [ for a config": changed(config="[" * 200_000),
-    "a forged field": changed(config=json.dumps({FORGED: FORGED})),
-    "a forged value": changed(config=json.dumps({"recipe": "ganet_seg_debug", "seed": FORGED * 1000})),
-    "a forged system": changed(config=json.dumps({"recipe": "x", "system": {"name": FORGED * 1000}})),
-}
+from tests.federation.hostile.server_attacks import ATTACKS, FORGED, changed
 
 
 def answered(folder: Path, content: RecordDict, kind: str) -> Message:

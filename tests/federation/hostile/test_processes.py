@@ -1,0 +1,204 @@
+"""A hostile site and a hostile server, processes of their own over TLS, against a deployment as hospitals have it."""
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.federation.certificates import make_certificates
+from ganseg_dist.federation.egress_manifest import verify
+from ganseg_dist.federation.policy import SitePolicy
+from ganseg_dist.federation.protocol import EVALUATE, FINGERPRINT, FINISH, TRAIN
+from ganseg_dist.federation.site_settings import SiteSettings
+from tests.deploy.processes import Processes, Running, free_port, processes
+from tests.federation.hostile.site_attacks import BY_KIND, CONFIG
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+ROOT = Path(__file__).parents[3]
+SCRIPTS = ROOT / "deploy" / "flower"
+MUTATIONS = 1000
+KEYS = 64
+"""Of the hostile site that join, and that do not: each sends one attack of a kind in a federation of one round."""
+FEDERATIONS = -(-(MUTATIONS + max(map(len, BY_KIND.values()))) // KEYS)
+SITES = ("north", "south", "west")
+LIMIT = 30
+"""The policy's answers per round."""
+STARTED, TRAINED, ATTACKED = 120, 600, 2400
+"""Seconds, generous for a busy machine."""
+REGISTER = """
+import sys
+from pathlib import Path
+from server.registration import register
+for name in sys.argv[2:]:
+    register(Path(sys.argv[1]), Path("keys") / f"{name}.pub", name)
+"""
+BUNDLE = """
+[project]
+name = "attacks"
+version = "0.1.0"
+description = "A hostile server"
+license = "Apache-2.0"
+[tool.flwr.app]
+publisher = "hostile"
+[tool.flwr.app.components]
+serverapp = "tests.federation.hostile.server:app"
+clientapp = "clients.app:app"
+[tool.flwr.app.config]
+folder = "{folder}"
+sites = "north,west"
+victims = "north"
+mutations = {mutations}
+"""
+
+
+@dataclass
+class Deployment:
+    """A server with all keys registered, and the folders of three hospitals."""
+
+    folder: Path
+    started: Processes
+    port: int
+
+    @property
+    def server(self) -> str:
+        return f"localhost:{self.port}"
+
+    def start(self, module: str, *words: str) -> Running:
+        """A process with many keys, once they are connected."""
+        name = f"tests.federation.hostile.{module}"
+        process = self.started.start(module, sys.executable, "-u", "-m", name, self.folder, self.server, *words)
+        process.wait_for("connected", seconds=STARTED)
+        return process
+
+    def train(self, run: str) -> Running:
+        fields = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in CONFIG.items()}
+        fields |= {"system.widths": "4,8", "train.epochs": 1, "federation.quorum": 0.01}
+        chosen = " ".join(f"{name}={value}" for name, value in fields.items())
+        words = ("recipe=ganet_seg_debug", f"run-name={run}", f"set={chosen}", "least-sites=2")
+        return self.started.start(run, SCRIPTS / "run.sh", "state", *words)
+
+
+@pytest.fixture(scope="module")
+def deployment(phantom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    patients = read_cohort(phantom).patients
+    for place, name in enumerate(SITES):
+        (folder / name).mkdir()
+        policy = SitePolicy(minimum_patients=2, minimum_group=1, test_fraction=0.0, answers_per_round=LIMIT)
+        settings = SiteSettings(name=name, data=phantom, patients=patients[place::3], policy=policy)
+        (folder / name / "site.toml").write_text(settings.to_toml())
+    names = {role: [f"{role}-{number}" for number in range(KEYS)] for role in ("members", "strangers")}
+    (folder / "hostile.json").write_text(json.dumps(names))
+    keys = [*SITES, *names["members"], *names["strangers"]]
+    make_certificates(folder / "keys", ["localhost"], keys, days=2)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {
+        "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "GANSEG_STORE": str(folder / "store"),
+    }  # fmt: skip
+    port = free_port()
+    with processes(folder, **environment) as started:
+        server = started.start("server", SCRIPTS / "server.sh", "state", "keys", port)
+        server.wait_for("Uvicorn running on https://", seconds=STARTED)
+        home = f"FLWR_HOME={folder / 'state' / 'flower'}"
+        started.run("env", home, sys.executable, "-c", REGISTER, folder / "state", *keys, seconds=TRAINED)
+        yield Deployment(folder, started, port)
+
+
+def test_federations_go_on_beside_hostile_site(deployment):
+    """Every listed attack and a thousand mutations of every kind of reply."""
+    honest, hostile = deployment.start("honest", "north", "south"), deployment.start("site")
+    output, recorded = "", set()
+    for number in range(FEDERATIONS):
+        run = deployment.train(f"f{number}")
+        assert run.process.wait(TRAINED) == 0, run.output()
+        output += run.output()
+        record = json.loads((deployment.folder / "state" / "runs" / f"f{number}" / "federation.json").read_text())
+        assert {"north", "south"} <= record["rounds"][0]["sites"].keys()
+        recorded |= {(f"f{number}", each["site"], each["kind"]) for each in record["quarantined"]}
+    honest.kill()
+    hostile.kill()
+
+    attempts = [json.loads(line) for line in (deployment.folder / "attempts.jsonl").read_text().splitlines()]
+    sent = Counter(each["kind"] for each in attempts)
+    named = {kind: {each["attack"] for each in attempts if each["kind"] == kind} for kind in BY_KIND}
+    for kind, attacks in BY_KIND.items():
+        assert attacks.keys() <= named[kind]
+        assert sent[kind] >= len(attacks) + MUTATIONS
+    short = {FINGERPRINT: "fingerprint", TRAIN: "train", EVALUATE: "evaluate"}
+    for each in attempts:
+        if each["attack"] in BY_KIND[each["kind"]] and each["kind"] in short:
+            assert (each["run"], each["site"], short[each["kind"]]) in recorded, each
+    assert output.count("takes no part: ") >= MUTATIONS / 2
+    assert output.count("saved no model: ") >= MUTATIONS / 2
+    for kind in short.values():
+        assert len([each for each in recorded if each[2] == kind]) > MUTATIONS / 2
+    everything = output + (deployment.folder / "server.log").read_text()
+    assert "Traceback" not in everything
+    assert "all/good" not in everything
+    assert all(line.isprintable() for line in output.splitlines())
+    assert_manifests_hold(deployment.folder, ("north", "south"))
+
+
+def test_sites_send_nothing_against_policy_to_hostile_server(deployment):
+    """Every listed attack and a thousand mutations of every kind of instruction.
+
+    Flower's own node, which starts a process for every message, gets each listed attack once.
+    """
+    before = entries(deployment.folder / "north")
+    app = deployment.folder / "attacks"
+    app.mkdir()
+    (app / "pyproject.toml").write_text(BUNDLE.format(folder=deployment.folder, mutations=MUTATIONS))
+    honest = deployment.start("honest", "north")
+    west = deployment.started.start(
+        "west", SCRIPTS / "node.sh", "west", "keys/west.key", "keys/ca.crt", deployment.server, free_port()
+    )
+    west.wait_for("SuperNode ID: ", seconds=STARTED)
+    home = f"FLWR_HOME={deployment.folder / 'state' / 'flower'}"
+    attack = deployment.started.start("attack", "env", home, "flwr", "run", app, "federation", "--stream")
+    attack.wait_for("west: " + FINISH, seconds=ATTACKED)
+    attack.process.wait(STARTED)
+    honest.kill()
+    west.kill()
+
+    outcome = json.loads((deployment.folder / "outcome.json").read_text())
+    for replies in outcome["north"].values():
+        assert sum(replies.values()) > MUTATIONS
+        assert replies.get("none", 0) == 0
+        assert sum(replies.values()) - replies.get("answer", 0) > MUTATIONS / 2
+    for replies in outcome["west"].values():
+        assert replies.get("none", 0) == 0
+        assert replies.get("answer", 0) <= 1, "the honest one"
+    for site in ("north", "west"):
+        log = (deployment.folder / site / "site.log").read_text()
+        assert "Traceback" not in log
+        assert all(line.isprintable() for line in log.splitlines())
+        assert not [line for line in log.splitlines() if not line.startswith("    ") and "all/good" in line[:60]]
+    assert "Traceback" not in honest.output() + west.output()
+    assert_manifests_hold(deployment.folder, ("north", "west"))
+    kinds = Counter(entry.kind for entry in entries(deployment.folder / "north")[len(before) :])
+    replies = sum((Counter(each) for each in outcome["north"].values()), Counter())
+    assert kinds.total() == replies.total(), "every attempt is recorded"
+    assert kinds["error"] == replies.total() - replies["answer"]
+    assert kinds["train"] + kinds["evaluate"] <= 2 * LIMIT
+
+
+def entries(home: Path) -> list:
+    found: list = []
+    with (home / "egress.jsonl").open("rb") as lines:
+        assert not verify(lines, found.append).faults
+    return found
+
+
+def assert_manifests_hold(folder: Path, sites: tuple[str, ...]) -> None:
+    """Of every federation no round leaves but the one that was agreed on, and no round too often."""
+    for site in sites:
+        updates = Counter((entry.run, entry.round) for entry in entries(folder / site) if entry.kind == "train")
+        assert {number for _, number in updates} <= {1}
+        assert max(updates.values()) <= LIMIT

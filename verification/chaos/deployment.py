@@ -1,0 +1,210 @@
+"""A federation over TLS, as `deploy/flower` sets it up, of which the server, a hospital's node, or both are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.federation.certificates import make_certificates
+from ganseg_dist.federation.egress_manifest import verify
+from ganseg_dist.federation.policy import SitePolicy
+from ganseg_dist.federation.site_settings import SiteSettings
+from verification.chaos.trial import LONGEST, WEIGHTS, Command, Outcome, Reference, differences, digests, leftovers
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "deploy" / "flower"
+NODES = ("north", "south")
+STARTED = 120.0
+"""Seconds in which a server, or a node, starts."""
+AGAIN = 5.0
+"""Seconds before a run is requested again: the SuperLink notices within a minute that a killed run is over."""
+FIELDS = {
+    "system.gan": False, "data.test_fraction": 0, "data.validation_fraction": 0.4, "train.epochs": 4,
+    # Every site in every round, and the last weights: a site that misses a round's scores must not change what is kept.
+    "federation.quorum": 1.0, "federation.deadline_seconds": 60, "train.keep": "last",
+}  # fmt: skip
+
+
+@dataclass
+class Deployment:
+    """A server and two nodes, in a folder."""
+
+    folder: Path
+    cohort: Path
+    host: str = "localhost"
+    """By which nodes reach the server."""
+    within: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Words before a process's command, by its name, such as those that enter a network namespace."""
+    port: int = 0
+    running: dict[str, Command] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Keys, policies, server, registration, nodes."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port = taken.getsockname()[1]
+        patients = read_cohort(self.cohort).patients
+        policy = SitePolicy(
+            minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0, answers_per_round=1000
+        )
+        for place, name in enumerate(NODES):
+            (self.folder / name).mkdir()
+            settings = SiteSettings(name=name, data=self.cohort, patients=patients[place::2], policy=policy)
+            (self.folder / name / "site.toml").write_text(settings.to_toml())
+        make_certificates(self.folder / "keys", ["localhost", *({self.host} - {"localhost"})], NODES, days=2)
+        self.start_server()
+        for name in NODES:
+            subprocess.run(
+                [*self.within.get("server", ()), SCRIPTS / "register.sh", "state", f"keys/{name}.pub"],
+                cwd=self.folder, env={**os.environ, **environment()}, check=True, capture_output=True,
+            )  # fmt: skip
+            self.start_node(name)
+
+    def start_server(self) -> None:
+        """Start it, and wait until it listens."""
+        self._start("server", "Uvicorn running on", "server.sh", "state", "keys", str(self.port))
+
+    def start_node(self, name: str) -> None:
+        """Start it, and wait until it is connected."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+        words = (name, f"keys/{name}.key", "keys/ca.crt", f"{self.host}:{self.port}", str(port))
+        self._start(name, "SuperNode ID: ", "node.sh", *words)
+
+    def request(self) -> Command:
+        """Start the run, or resume it."""
+        chosen = " ".join(f"{name}={str(value).lower()}" for name, value in FIELDS.items())
+        words = ("run.sh", "state", "recipe=ganet_seg_debug", "run-name=f", f"set={chosen}", "least-sites=2")
+        return self._command("run", *words)
+
+    def stop(self) -> None:
+        """End everything."""
+        for command in self.running.values():
+            command.kill()
+
+    def _start(self, name: str, ready: str, script: str, *words: str) -> None:
+        log = self.folder / f"{name}.log"
+        before = log.read_text(errors="replace").count(ready) if log.exists() else 0
+        command = self._command(name, script, *words)
+        end = time.monotonic() + STARTED
+        while log.read_text(errors="replace").count(ready) <= before:
+            if command.ended_within(0.2) or time.monotonic() > end:
+                raise RuntimeError(f"{name}: does not start: {command.last_line()}")
+
+    def _command(self, name: str, script: str, *words: str) -> Command:
+        self.running[name] = Command.start(
+            [*self.within.get(name, ()), str(SCRIPTS / script), *words],
+            self.folder,
+            self.folder / f"{name}.log",
+            environment(),
+        )
+        return self.running[name]
+
+
+def environment() -> Mapping[str, str]:
+    """Of every process of a deployment: one thread, and fast polling of Flower's tasks."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {
+        "PATH": path, "OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1", "MLFLOW_TRACKING_URI": "",
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeploymentScenario:
+    """What is killed, at random moments of a run."""
+
+    name: str
+    share: int
+    killed: tuple[str, ...]
+    cohort: Path
+
+    def reference(self, folder: Path) -> Reference:
+        """A run in which nothing is killed."""
+        return undisturbed(Deployment(folder, self.cohort))
+
+    def trial(self, folder: Path, rng: random.Random, reference: Reference, kills: int) -> Outcome:
+        """Kill and start again what is named, and request the run again until it has completed."""
+        disturb = partial(self._disturb, rng, reference)
+        return disturbed(Deployment(folder, self.cohort), reference, disturb, kills)
+
+    def _disturb(self, rng: random.Random, reference: Reference, deployment: Deployment) -> float | None:
+        run = deployment.running["run"]
+        moment = rng.uniform(0, reference.seconds)
+        if run.ended_within(moment) and run.process.returncode == 0:
+            return None
+        for name in self.killed:
+            deployment.running[name].kill()
+        for name in sorted(self.killed, key=lambda name: name != "server"):
+            deployment.start_server() if name == "server" else deployment.start_node(name)
+        return moment
+
+
+def undisturbed(deployment: Deployment) -> Reference:
+    """A run to its end."""
+    try:
+        deployment.start()
+        started = time.monotonic()
+        run = deployment.request()
+        if not run.ended_within(LONGEST) or run.process.returncode != 0:
+            raise RuntimeError(f"{deployment.folder}: does not run undisturbed: {run.last_line()}")
+        return Reference(time.monotonic() - started, digests(deployment.folder, WEIGHTS))
+    finally:
+        deployment.stop()
+
+
+def disturbed(
+    deployment: Deployment, reference: Reference, disturb: Callable[[Deployment], float | None], times: int
+) -> Outcome:
+    """A run that is disturbed so many times, requested again until it has completed, and compared.
+
+    Args:
+        disturb: returns the moment of a disturbance, in seconds after the run was requested; None if it had completed.
+    """
+    outcome, folder = Outcome(), deployment.folder
+    try:
+        deployment.start()
+        run = deployment.request()
+        while outcome.kills < times:
+            moment = disturb(deployment)
+            if moment is None:
+                break
+            outcome.kills += 1
+            outcome.moments.append(round(moment, 1))
+            if run.ended_within(0) and run.process.returncode != 0:
+                run = deployment.request()
+        end = time.monotonic() + LONGEST
+        while not run.ended_within(LONGEST) or run.process.returncode != 0:
+            if time.monotonic() > end:
+                outcome.problems.append(f"does not complete: {run.last_line()}")
+                break
+            time.sleep(AGAIN)
+            run = deployment.request()
+    finally:
+        deployment.stop()
+    for name in ("server", *NODES, "run"):
+        if "Traceback" in (folder / f"{name}.log").read_text(errors="replace"):
+            outcome.problems.append(f"{name}.log has a traceback")
+    for name in NODES:
+        with (folder / name / "egress.jsonl").open("rb") as lines:
+            faults = verify(lines, lambda entry: None).faults
+        outcome.problems += [f"{name}: egress.jsonl: {fault}" for fault in faults]
+    outcome.problems += differences(reference.digests, digests(folder, WEIGHTS)) + leftovers(folder)
+    return outcome
+
+
+def scenarios(cohort: Path) -> list[DeploymentScenario]:
+    """What is killed, on one cohort."""
+    return [
+        DeploymentScenario("federate: server", 5, ("server",), cohort),
+        DeploymentScenario("federate: node", 5, ("south",), cohort),
+        DeploymentScenario("federate: both", 5, ("server", "south"), cohort),
+    ]
