@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from flwr.app import Message
 
+from ganseg_dist.plural import duration
+
 STATUS_SECONDS = 30.0
 """Seconds of waiting until a line says for whom; the waiting time doubles from line to line."""
 
@@ -101,8 +103,3 @@ class OpenRequest:
 
     def _line(self, text: str) -> str:
         return f"{self.label}: {text}" if self.label else text
-
-
-def duration(seconds: float) -> str:
-    """`12 s`, or from 90 seconds on `2 min`."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 0):.0f} s"

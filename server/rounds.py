@@ -36,7 +36,7 @@ from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
 from ganseg_dist.federation.protocol import EVALUATE, FINISH, REJECTIONS, TRAIN, RoundInstruction, Scores, kind_of
-from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteRound
+from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteCounts, SiteRound
 from ganseg_dist.federation.replies import evaluate_layout, finish_layout, train_layout
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
@@ -77,6 +77,8 @@ class Ledger(BaseModel):
     """Whether the last round's weights are the best of its stage so far."""
     received: dict[str, LastUpdate] = Field(default_factory=dict)
     """By site."""
+    sites: dict[str, SiteCounts] = Field(default_factory=dict)
+    """Every site that has taken part."""
 
 
 @dataclass(slots=True)
@@ -406,6 +408,7 @@ class Federation:
     def _save(self, folder: Path) -> None:
         """Write the engine's checkpoint, and the federation's into the same folder."""
         self.ledger.rounds_of_stage = self.aggregator.state.rounds
+        self.ledger.sites |= self.sites.counts()
         save_new(folder / "server.safetensors", partial(save_file, self.aggregator.state.tensors))
         (folder / "server.json").write_text(json.dumps(self.ledger.model_dump(), indent=1))
         save_checkpoint(folder, self.state)

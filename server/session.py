@@ -25,7 +25,7 @@ from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.results import log_sites
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from server.inbox import read_replies
-from server.rounds import Federation
+from server.rounds import Federation, Ledger
 from server.sites import Sites
 
 
@@ -44,7 +44,10 @@ def train_federation(
         _write_fingerprints(run, federation)
         ledger = federation.run()
     record = FederationRecord(
-        rounds=tuple(ledger.rounds), quarantined=tuple(ledger.quarantined), sites=_recorded(sites), server=installed()
+        rounds=tuple(ledger.rounds),
+        quarantined=tuple(ledger.quarantined),
+        sites=_recorded(ledger, sites),
+        server=installed(),
     )
     run.write("federation.json", record)
     run.describe(absent=sorted(local_networks(federation.system, config)))
@@ -52,16 +55,12 @@ def train_federation(
     return checkpoints.last()
 
 
-def _recorded(sites: Sites) -> dict[str, SiteCounts]:
-    """The record of every site that took part, by name."""
-    keys = {} if sites.registry is None else {site.node: site.key for site in sites.registry.sites()}
-    return {
-        info.name: SiteCounts(
-            patients=info.patients, cases=info.cases, slices=info.slices,
-            key=keys.get(node), revoked=node in sites.revoked, versions=info.versions,
-        )
-        for node, info in {**sites.revoked, **sites.members}.items()
-    }  # fmt: skip
+def _recorded(ledger: Ledger, sites: Sites) -> dict[str, SiteCounts]:
+    """Every site that took part, also before a restart of the server, by name; revoked where its key is by now."""
+    registered = () if sites.registry is None else sites.registry.sites()
+    revoked = {site.key for site in registered if site.revoked is not None}
+    counts = ledger.sites | sites.counts()
+    return {name: counts[name].model_copy(update={"revoked": counts[name].key in revoked}) for name in sorted(counts)}
 
 
 def _write_fingerprints(run: Run, federation: Federation) -> None:

@@ -17,14 +17,15 @@ from ganseg_dist.compat.flower import pull_reply
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.flower import pack_instruction, unpack_reply
 from ganseg_dist.federation.protocol import PREFLIGHT, SITE_ERROR_CODES, RoundInstruction, error_text
+from ganseg_dist.federation.record import SiteCounts
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import SiteInfo, preflight_layout
 from ganseg_dist.federation.versions import check_protocol, difference
-from ganseg_dist.plural import counted
+from ganseg_dist.plural import counted, duration
 from ganseg_dist.printable import printable
 from server.inbox import read_reply
 from server.registry import RegisteredSite, Registry
-from server.requests import Answers, OpenRequest, duration, ignore_answers
+from server.requests import Answers, OpenRequest, ignore_answers
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
@@ -176,6 +177,16 @@ class Sites:
         show(request.answers)
         self._drop_revoked()  # while the server waited
         return {node: reply for node, reply in request.replies.items() if node not in self.revoked}
+
+    def counts(self) -> dict[str, SiteCounts]:
+        """What each site stated that takes part, or did so until its key was revoked, by name."""
+        keys = {} if self.registry is None else {site.node: site.key for site in self.registry.sites()}
+        return {
+            info.name: SiteCounts(
+                patients=info.patients, cases=info.cases, slices=info.slices, key=keys.get(node), versions=info.versions
+            )
+            for node, info in {**self.revoked, **self.members}.items()
+        }
 
     def pending_text(self) -> str:
         """`node 3 (12 min), node 4 (40 s)`: who has been asked to take part and for how long; empty for nobody."""

@@ -1,4 +1,4 @@
-from ganseg_dist.plural import counted
+from ganseg_dist.plural import counted, duration
 
 
 def test_counted_uses_singular_and_plural():
@@ -7,3 +7,7 @@ def test_counted_uses_singular_and_plural():
         "1 GAN of classes",
         "2 GANs of classes",
     ]
+
+
+def test_duration_shows_two_largest_units():
+    assert [duration(seconds) for seconds in (-3, 12.4, 75, 4921)] == ["0 s", "12 s", "1 min 15 s", "1 h 22 min"]

@@ -27,14 +27,13 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, Histogram, histogram_chart, round_chart
 from ganseg_dist.plots.save import svg
-from ganseg_dist.plural import counted
+from ganseg_dist.plural import counted, duration
 from ganseg_dist.report.reading import Records
 from ganseg_dist.report.score_text import (
     better_in_words,
     between,
     byte_size,
     capitalised,
-    duration,
     joined,
     number,
     score_label,

@@ -24,7 +24,7 @@ from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.intervals import interval_chart, strip_chart
 from ganseg_dist.plots.roc import roc_chart
 from ganseg_dist.plots.save import svg
-from ganseg_dist.plural import counted
+from ganseg_dist.plural import counted, duration
 from ganseg_dist.printable import printable_lines
 from ganseg_dist.report import pictures, score_text
 from ganseg_dist.report.classification import class_view
@@ -67,9 +67,9 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     environment.globals |= {
         name: getattr(score_text, name)
         for name in (
-            "score_label", "direction", "number", "between", "interval_text", "p_value", "duration", "joined",
+            "score_label", "direction", "number", "between", "interval_text", "p_value", "joined",
         )
-    } | {"counted": counted, "few_patients_warning": few_patients_warning}  # fmt: skip
+    } | {"counted": counted, "duration": duration, "few_patients_warning": few_patients_warning}  # fmt: skip
     environment.filters |= {
         "svg": Markup,
         "describe_difference": describe_difference,

@@ -127,18 +127,6 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds in their two largest units: `1 h 12 min`; a dash for None."""
-    if seconds is None:
-        return NOTHING
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def moment(written: str | None) -> str | None:
     """A time in ISO 8601 to the minute, with its zone; other text as it is."""
     try:

@@ -51,13 +51,7 @@ def test_score_in_words_names_score_and_region():
     ]  # fmt: skip
 
 
-def test_duration_p_value_joined_and_moment_format_values():
-    assert [score_text.duration(seconds) for seconds in (None, 12.4, 75, 4921)] == [
-        "–",
-        "12 s",
-        "1 min 15 s",
-        "1 h 22 min",
-    ]
+def test_p_value_joined_and_moment_format_values():
     assert [score_text.p_value(p) for p in (None, 0.0002, 0.0412)] == ["–", "< 0.001", "0.041"]
     assert [score_text.joined(names) for names in (["a"], ["a", "b", "c"])] == ["a", "a, b and c"]
     assert score_text.moment("2026-11-21T12:40:11+0000") == "2026-11-21 12:40 UTC"

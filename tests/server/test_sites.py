@@ -176,7 +176,7 @@ def test_sites_enrol_repeats_request_until_enough_sites_join(monkeypatch):
     assert sites.rejecting == {}
     assert warned == ["node 2: takes no part: the site rejects the config"]
     assert lines[0] == "asking 2 nodes whether to take part"
-    assert lines.count("1 of 2 required sites joined (north); waiting 60 min more at most") == 2
+    assert [line.split("; waiting ")[0] for line in lines[2:-1]] == ["1 of 2 required sites joined (north)"] * 2
     assert lines[-1] == "south takes part, with 3 patients"
 
 
@@ -473,5 +473,5 @@ def test_sites_ask_says_by_name_who_answered_failed_and_is_pending(monkeypatch):
 
 def test_answers_waiting_for_shortens_long_lists():
     answers = Answers({}, ("a", "b", "c"), 125.0)
-    assert answers.waiting_for(2) == "waiting for a, b and 1 more (2 min)"
+    assert answers.waiting_for(2) == "waiting for a, b and 1 more (2 min 5 s)"
     assert Answers({"a": 1.0}, (), 2.0).waiting_for() == ""
