@@ -35,13 +35,23 @@ from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.flower import unpack_reply
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
-from ganseg_dist.federation.protocol import EVALUATE, FINISH, REJECTIONS, TRAIN, RoundInstruction, Scores, kind_of
+from ganseg_dist.federation.protocol import (
+    EVALUATE,
+    FINISH,
+    REJECTIONS,
+    SITE_ERROR_CODES,
+    TRAIN,
+    RoundInstruction,
+    Scores,
+    kind_of,
+)
 from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteCounts, SiteRound
 from ganseg_dist.federation.replies import evaluate_layout, finish_layout, train_layout
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.federation.strategy import StageState, config_at_sites
 from ganseg_dist.files import read_json
+from ganseg_dist.plural import counted
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.aggregation import Aggregator, mean_scores, site_weights, validate_setup
@@ -354,13 +364,25 @@ class Federation:
         stages = len(self.system.stages)
         instruction = self.instruction(len(self.ledger.rounds), stages, best=self.ledger.was_best)
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
-        self.sites.write_line(f"asking {len(self.sites.members)} sites to save their models")
-        replies = self.sites.ask(FINISH, instruction, arrays)
+        members = self.sites.members
+        replies = self._ask_to_save(list(members), instruction, arrays)
+        # A site that was down has no other chance to get its model.
+        unreached = [node for node in members if node not in replies or _is_unreached(replies[node])]
+        if unreached:
+            replies = {**replies, **self._ask_to_save(unreached, instruction, arrays)}
         _, reasons = read_replies(replies, lambda _, content: unpack_reply(content, finish_layout()))
-        for node, reason in reasons.items():
-            site = self.sites.members[node].name
-            why = self.sites.failure(site, replies[node].error) if replies[node].has_error() else reason
-            self.warn(f"{site}: saved no model: {why}")
+        for node, member in members.items():
+            if node in reasons:
+                failed = replies[node].has_error()
+                why = self.sites.failure(member.name, replies[node].error) if failed else reasons[node]
+                self.warn(f"{member.name}: saved no model: {why}")
+            elif node not in replies:
+                self.warn(f"{member.name}: saved no model: it did not answer by the deadline, twice")
+
+    def _ask_to_save(self, nodes: list[int], instruction: RoundInstruction, arrays: Arrays) -> Mapping[int, Message]:
+        what = "its model" if len(nodes) == 1 else "their models"
+        self.sites.write_line(f"asking {counted(len(nodes), 'site')} to save {what}")
+        return self.sites.ask(FINISH, instruction, arrays, nodes)
 
     def enrol(self) -> None:
         """Enrol the available nodes. Raises FederationError when fewer than `least_sites` join by the deadline."""
@@ -412,6 +434,11 @@ class Federation:
         save_new(folder / "server.safetensors", partial(save_file, self.aggregator.state.tensors))
         (folder / "server.json").write_text(json.dumps(self.ledger.model_dump(), indent=1))
         save_checkpoint(folder, self.state)
+
+
+def _is_unreached(reply: Message) -> bool:
+    """Whether a reply is not the site's: Flower's for a node that is lost, or for a process that died."""
+    return reply.has_error() and reply.error.code not in SITE_ERROR_CODES
 
 
 def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> dict[str, float]:

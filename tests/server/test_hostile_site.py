@@ -22,7 +22,7 @@ from server import session
 from server.grids import Answer, InProcessGrid
 from server.rounds import Federation, Ledger
 from server.sites import Sites
-from tests.federation.hostile.site_attacks import BY_KIND, CONFIG, LOSS, honest, with_content, with_numbers
+from tests.federation.hostile.site_attacks import BY_KIND, CONFIG, LOSS, honest, with_content, with_error, with_numbers
 
 BAD = 3
 NAMES = {1: "north", 2: "south", BAD: "east"}
@@ -108,6 +108,22 @@ def test_finish_goes_on_without_site_whose_reply_is_nonsense(attack, tmp_path):
     trained, tracker, lines = attacked(tmp_path, FINISH, attack)
     assert [line for line in tracker.warnings if line.startswith("east: saved no model: ")]
     check_nothing_forged(trained, tracker, lines)
+
+
+def test_finish_asks_again_a_site_that_was_down(tmp_path):
+    asked: list[int] = []
+
+    def answer(message: Message, context: Context) -> Message:
+        reply = honest(message, NAMES[context.node_id])
+        if message.metadata.message_type == FINISH:
+            asked.append(context.node_id)
+            return with_error(8, reply) if asked.count(BAD) == 1 and context.node_id == BAD else reply
+        return reply
+
+    _, tracker, lines = federated(tmp_path, answer)
+    assert asked == [1, 2, BAD, BAD]
+    assert "asking 1 site to save its model" in lines
+    assert not [line for line in tracker.warnings if "saved no model" in line]
 
 
 @pytest.mark.parametrize("attack", BY_KIND[FINGERPRINT].values(), ids=BY_KIND[FINGERPRINT])

@@ -26,6 +26,8 @@ STARTED = 120.0
 """Seconds in which a server, or a node, starts."""
 AGAIN = 5.0
 """Seconds before a run is requested again: the SuperLink notices within a minute that a killed run is over."""
+IN_PROGRESS = " is started"
+"""In run.sh's output."""
 FIELDS = {
     "system.gan": False, "data.test_fraction": 0, "data.validation_fraction": 0.4, "train.epochs": 4,
     # Every site in every round, and the last weights: a site that misses a round's scores must not change what is kept.
@@ -81,10 +83,27 @@ class Deployment:
         self._start(name, "SuperNode ID: ", "node.sh", *words)
 
     def request(self) -> Command:
-        """Start the run, or resume it."""
+        """Start the run, or resume it; returns once it is in progress, or was not started."""
         chosen = " ".join(f"{name}={str(value).lower()}" for name, value in FIELDS.items())
         words = ("run.sh", "state", "recipe=ganet_seg_debug", "run-name=f", f"set={chosen}", "least-sites=2")
-        return self._command("run", *words)
+        before = self._count("run", IN_PROGRESS)
+        run = self._command("run", *words)
+        while self._count("run", IN_PROGRESS) <= before and not run.ended_within(0.2):
+            pass
+        return run
+
+    def in_progress(self) -> bool:
+        """Request the run until it is in progress. False where it has completed."""
+        end = time.monotonic() + LONGEST
+        while (run := self.running.get("run")) is None or run.ended_within(0):
+            if run is not None and run.process.returncode == 0:
+                return False
+            if time.monotonic() > end:
+                raise TimeoutError(f"does not complete: {run.last_line() if run else 'nothing was started'}")
+            if run is not None:
+                time.sleep(AGAIN)
+            self.request()
+        return True
 
     def stop(self) -> None:
         """End everything."""
@@ -92,13 +111,16 @@ class Deployment:
             command.kill()
 
     def _start(self, name: str, ready: str, script: str, *words: str) -> None:
-        log = self.folder / f"{name}.log"
-        before = log.read_text(errors="replace").count(ready) if log.exists() else 0
+        before = self._count(name, ready)
         command = self._command(name, script, *words)
         end = time.monotonic() + STARTED
-        while log.read_text(errors="replace").count(ready) <= before:
+        while self._count(name, ready) <= before:
             if command.ended_within(0.2) or time.monotonic() > end:
                 raise RuntimeError(f"{name}: does not start: {command.last_line()}")
+
+    def _count(self, name: str, words: str) -> int:
+        log = self.folder / f"{name}.log"
+        return log.read_text(errors="replace").count(words) if log.exists() else 0
 
     def _command(self, name: str, script: str, *words: str) -> Command:
         self.running[name] = Command.start(
@@ -139,7 +161,7 @@ class DeploymentScenario:
     def _disturb(self, rng: random.Random, reference: Reference, deployment: Deployment) -> float | None:
         run = deployment.running["run"]
         moment = rng.uniform(0, reference.seconds)
-        if run.ended_within(moment) and run.process.returncode == 0:
+        if run.ended_within(moment):
             return None
         for name in self.killed:
             deployment.running[name].kill()
@@ -167,27 +189,21 @@ def disturbed(
     """A run that is disturbed so many times, requested again until it has completed, and compared.
 
     Args:
-        disturb: returns the moment of a disturbance, in seconds after the run was requested; None if it had completed.
+        disturb: returns the moment of a disturbance, in seconds after the run was requested; None if it had ended.
     """
     outcome, folder = Outcome(), deployment.folder
     try:
         deployment.start()
-        run = deployment.request()
-        while outcome.kills < times:
+        while outcome.kills < times and deployment.in_progress():
             moment = disturb(deployment)
-            if moment is None:
-                break
-            outcome.kills += 1
-            outcome.moments.append(round(moment, 1))
-            if run.ended_within(0) and run.process.returncode != 0:
-                run = deployment.request()
-        end = time.monotonic() + LONGEST
-        while not run.ended_within(LONGEST) or run.process.returncode != 0:
-            if time.monotonic() > end:
-                outcome.problems.append(f"does not complete: {run.last_line()}")
-                break
-            time.sleep(AGAIN)
-            run = deployment.request()
+            if moment is not None:
+                outcome.kills += 1
+                outcome.moments.append(round(moment, 1))
+        while deployment.in_progress():
+            if not deployment.running["run"].ended_within(LONGEST):
+                raise TimeoutError(f"hangs: {deployment.running['run'].last_line()}")
+    except TimeoutError as error:
+        outcome.problems.append(str(error))
     finally:
         deployment.stop()
     for name in ("server", *NODES, "run"):

@@ -77,11 +77,15 @@ class Deployment:
         return process
 
     def train(self, run: str) -> Running:
-        fields = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in CONFIG.items()}
-        fields |= {"system.widths": "4,8", "train.epochs": 1, "federation.quorum": 0.01}
-        chosen = " ".join(f"{name}={value}" for name, value in fields.items())
+        fields = {**CONFIG, "train.epochs": 1, "federation.quorum": 0.01}
+        chosen = " ".join(f"{name}={written(value)}" for name, value in fields.items())
         words = ("recipe=ganet_seg_debug", f"run-name={run}", f"set={chosen}", "least-sites=2")
         return self.started.start(run, SCRIPTS / "run.sh", "state", *words)
+
+
+def written(value: object) -> str:
+    """A field's value as users write it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
 
 
 @pytest.fixture(scope="module")
