@@ -1,9 +1,9 @@
 """Flower's `flwr-clientapp` for a hospital that runs only its installed code: `python -m clients.bundle`.
 
 A Flower run brings a bundle, and a node executes the Python files in it: whoever may start a run could then read a
-hospital's images, despite this package's checks. This project's bundles contain no code. A bundle that does, or that
-names another app, is rejected before it is unpacked, so that only code that this hospital installed runs. Its release
-is not compared: the server's first message has its protocol and code (`federation.versions`).
+hospital's images, despite this package's checks. Here the installed app answers, and nothing of the bundle is unpacked.
+A bundle with code, or of another app, is rejected. Its release is not compared: the server's first message has its
+protocol and code (`federation.versions`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from clients.app import app
 from clients.limits import limit_memory
 from clients.node import SiteNode
 from ganseg_dist.compat.flower import run_clientapp
@@ -47,8 +48,7 @@ def check_bundle(bundle: bytes) -> None:
 def _unpacked(bundle: bytes) -> dict[str, bytes]:
     """The bundle's files by name, unpacked in memory. Raises FederationError, and ValueError for a damaged archive.
 
-    A file is read up to LARGEST_BUNDLE whatever size the archive states, and must have that size: Flower's unpacking,
-    which trusts it, then needs no more memory than this did.
+    A file is read up to LARGEST_BUNDLE whatever size the archive states, and must have that size.
     """
     if len(bundle) > LARGEST_BUNDLE:
         raise FederationError(TOO_LARGE)
@@ -88,7 +88,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     explain_flower_log(text_of=lambda error: str(error) if isinstance(error, GansegError) else None)
     limit_memory(SiteNode(Path(os.environ["GANSEG_SITE"])).settings.policy.memory_gib)
-    run_clientapp(check_bundle)
+    run_clientapp(app, check_bundle)
 
 
 if __name__ == "__main__":

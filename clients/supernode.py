@@ -136,6 +136,8 @@ def main() -> None:
     explain_flower_log(is_explained=lambda: connection.problem is not None)
     try:
         run_supernode(connection.try_again, connection.accepted)
+        if connection.problem is None:
+            connection.problem = "the node ended by an error that the lines above name; start it again"
     finally:
         _end_children()
         if connection.problem is not None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flwr.app import Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from starlette.middleware import Middleware
 
@@ -57,13 +57,17 @@ class Rejection:
 
 
 def run_supernode(try_again: Callable[[Rejection], bool], accepted: Callable[[], None]) -> None:
-    """Run `flower-supernode`. Of each rejected request, `try_again` decides whether it is sent again, signed anew.
+    """Run `flower-supernode`; returns only when it fails.
 
-    `accepted` is called when the SuperLink has connected the node.
+    Of each rejected request, `try_again` decides whether it is sent again, signed anew. `accepted` is called when the
+    SuperLink has connected the node.
     """
     from flwr.supernode import fleet_http_connection as module
+    from flwr.supernode import start_client_internal
     from flwr.supernode.cli import flower_supernode
 
+    # The app needs no settings of the run's bundle, which Flower would read unchecked, whatever its size.
+    vars(start_client_internal)["get_fused_config_from_fab"] = lambda bundle, run: {}
     names = vars(module)
     signer: type[Any] = names["NodeAuthHttpInterceptor"]
 
@@ -87,23 +91,18 @@ def run_supernode(try_again: Callable[[Rejection], bool], accepted: Callable[[],
     flower_supernode()
 
 
-def run_clientapp(check_bundle: Callable[[bytes], None]) -> None:
-    """Run `flwr-clientapp`, a node's task, with a check of each bundle before it is unpacked, which Flower lacks.
+def run_clientapp(app: ClientApp, check_bundle: Callable[[bytes], None]) -> None:
+    """Run `flwr-clientapp`, a node's task, with an installed app in place of the one that the run's bundle names.
 
-    An exception in the check ends the task before any of the bundle's code runs.
+    Flower would unpack the bundle, compare the files that a list in it names, wherever they lie, and import what it
+    finds. Here it is checked and dropped. An exception in the check ends the task before the app is called.
     """
     from flwr.supernode.cli import flwr_clientapp
     from flwr.supernode.runtime import run_clientapp as module
 
     names = vars(module)
-    unpack = names["install_from_fab"]
-
-    def unpack_checked(bundle: bytes, **options: Any) -> Path:
-        check_bundle(bundle)
-        unpacked: Path = unpack(bundle, **options)
-        return unpacked
-
-    names["install_from_fab"] = unpack_checked
+    names["install_from_fab"] = lambda bundle, **options: check_bundle(bundle)
+    names["get_load_client_app_fn"] = lambda **options: lambda fab_id, fab_version, fab_hash: app
     flwr_clientapp()
 
 

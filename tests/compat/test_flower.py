@@ -3,6 +3,7 @@
 import httpx
 import pytest
 from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.common.constant import PARTITION_ID_KEY, Status, SubStatus
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message as ProtoMessage
@@ -18,6 +19,7 @@ from flwr.superlink.routers.fleet import router as fleet_router
 from flwr.superlink.servicer.fleet import fleet_handlers
 from flwr.supernode import cli as node_cli
 from flwr.supernode import fleet_http_connection as node_connection
+from flwr.supernode import start_client_internal
 from flwr.supernode.runtime import run_clientapp as node
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,22 +29,34 @@ from ganseg_dist.compat import flower
 from server.grids import InProcessGrid
 
 
-def test_run_clientapp_checks_bundle_before_unpacking(monkeypatch):
-    done = []
+def test_run_clientapp_unpacks_no_bundle_and_loads_the_installed_app(monkeypatch):
+    checked, loaded = [], []
 
     def task() -> None:
-        node.install_from_fab(b"good", skip_prompt=True)
-        node.install_from_fab(b"bad", skip_prompt=True)
+        node.install_from_fab(b"bundle", skip_prompt=True)
+        load = node.get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)
+        loaded.append(load("publisher/name", "1.0", "hash"))
 
-    def check(bundle: bytes) -> None:
-        if bundle == b"bad":
-            raise ValueError("bad bundle")
-
-    monkeypatch.setattr(node, "install_from_fab", lambda bundle, **options: done.append((bundle, options)))
+    for name in ("install_from_fab", "get_load_client_app_fn"):
+        monkeypatch.setattr(node, name, lambda *args, **options: pytest.fail("Flower's own"))
     monkeypatch.setattr(node_cli, "flwr_clientapp", task)
-    with pytest.raises(ValueError, match="bad bundle"):
-        flower.run_clientapp(check)
-    assert done == [(b"good", {"skip_prompt": True})]
+    app = ClientApp()
+    flower.run_clientapp(app, checked.append)
+    assert checked == [b"bundle"]
+    assert loaded == [app]
+
+
+def test_run_supernode_reads_no_settings_of_a_bundle(monkeypatch):
+    read = []
+    names = vars(start_client_internal)
+    monkeypatch.setattr(start_client_internal, "get_fused_config_from_fab", lambda *args: pytest.fail("Flower's own"))
+    monkeypatch.setattr(node_connection, "NodeAuthHttpInterceptor", node_connection.NodeAuthHttpInterceptor)
+    monkeypatch.setattr(
+        node_cli, "flower_supernode", lambda: read.append(names["get_fused_config_from_fab"](b"no zip", None))
+    )
+    flower.run_supernode(lambda rejection: False, lambda: None)
+    assert read == [{}]
+    assert "get_fused_config_from_fab" in start_client_internal._pull_and_store_message.__code__.co_names
 
 
 def test_run_superlink_puts_middleware_first(monkeypatch):
@@ -54,7 +68,7 @@ def test_run_superlink_puts_middleware_first(monkeypatch):
 
 
 def test_flower_uses_patched_private_names():
-    assert "install_from_fab" in node.run_clientapp.__code__.co_names
+    assert {"install_from_fab", "get_load_client_app_fn"} <= {*node.run_clientapp.__code__.co_names}
     assert superlink._get_middleware.__code__.co_names[:2] == ("extensions", "get_middleware")
 
 
