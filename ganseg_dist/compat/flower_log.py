@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ganseg_dist.printable import printable
+
 UNANSWERED = "check the network between here and the server, and that server.sh runs"
 """Remedy for a request without an answer."""
 
@@ -77,6 +79,8 @@ class _OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite a record in place. Returns whether it is to be written."""
         template = str(record.msg)
+        if isinstance(record.args, tuple):  # what another party sent must not look like a line, or control a terminal
+            record.args = tuple(printable(each) if isinstance(each, str) else each for each in record.args)
         error = next((each for each in (record.msg, *_args(record)) if isinstance(each, BaseException)), None)
         if template.startswith("Connection attempt failed with exception") and error is not None:
             self.reason = explain(error)
