@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from clients.egress import EgressManifest
+from clients.limits import alone, time_limit
 from clients.node import SiteNode
-from ganseg_dist.errors import ConfigError, GansegError
+from ganseg_dist.errors import ConfigError, FederationError, GansegError
 from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
 from ganseg_dist.federation.protocol import (
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_ENTRY = 20_000
 """Characters of an entry in a site's log."""
+LARGEST_LOG = 10 * 2**20
+"""Bytes of a site's log; a larger one becomes site.log.1, in place of an earlier one."""
 
 app = ClientApp()
 
@@ -56,40 +60,45 @@ class Reply:
     """Of the noise that the site added to the arrays, by which its budget is counted."""
 
 
-def _replying(
-    answer: Callable[[SiteNode, RoundInstruction, RecordDict], Reply],
-) -> Callable[[Message, Context], Message]:
-    """Flower's handler: a reply, recorded in the manifest before it leaves, or one of SITE_ERRORS.
+Answer = Callable[[SiteNode, RoundInstruction, RecordDict], Reply]
+
+
+def _replying(message_type: str) -> Callable[[Answer], Callable[[Message, Context], Message]]:
+    """Make an answer to messages of a type Flower's handler of them."""
+    return lambda answer: partial(_handle, message_type, answer)
+
+
+def _handle(message_type: str, answer: Answer, message: Message, context: Context) -> Message:
+    """A reply, recorded in the manifest before it leaves, or an error of SITE_ERRORS.
 
     The full error is written to the site's log only.
     """
-
-    def handle(message: Message, context: Context) -> Message:
-        node = _node_of(context)
-        instruction = None
-        try:
-            node.make_private()
-            instruction = unpack_instruction(message.content)
+    node = _node_of(context)
+    instruction = None
+    try:
+        node.make_private()
+        if message.metadata.message_type != message_type:  # Flower has several names for one handler
+            raise FederationError("message: is of another type than agreed on")
+        instruction = unpack_instruction(message.content)
+        with alone(node.folder), time_limit(node.settings.policy.minutes):
             reply = answer(node, instruction, message.content)
-            kind = kind_of(message.metadata.message_type)
             sent = Content.of(
-                kind, instruction.run, instruction.round, reply.arrays, reply.numbers, reply.noise_multiplier
-            )
+                kind_of(message_type), instruction.run, instruction.round, reply.arrays, reply.numbers,
+                reply.noise_multiplier,
+            )  # fmt: skip
             EgressManifest(node.manifest).record(sent)
-            return Message(pack_reply(reply.arrays, reply.numbers), reply_to=message)
-        except Exception as error:
-            _log(node, error)
-            code, reason = describe_error(error)
-            run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
-            with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
-                EgressManifest(node.manifest).record(Content.of("error", run, number, {}, {"code": code}))
-            return Message(Error(code, reason), reply_to=message)
-
-    return handle
+        return Message(pack_reply(reply.arrays, reply.numbers), reply_to=message)
+    except Exception as error:
+        _log(node, error)
+        code, reason = describe_error(error)
+        run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
+        with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
+            EgressManifest(node.manifest).record(Content.of("error", run, number, {}, {"code": code}))
+        return Message(Error(code, reason), reply_to=message)
 
 
 @app.query(kind_of(PREFLIGHT))
-@_replying
+@_replying(PREFLIGHT)
 def preflight(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """The site takes part and sends its counts, or rejects with one of SITE_ERRORS."""
     other = difference(instruction.versions, "the server")
@@ -101,14 +110,14 @@ def preflight(node: SiteNode, instruction: RoundInstruction, content: RecordDict
 
 
 @app.query(kind_of(FINGERPRINT))
-@_replying
+@_replying(FINGERPRINT)
 def fingerprint(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Histograms of the site's data over coarse bins."""
     return Reply(node.fingerprint(instruction).points)
 
 
 @app.train()
-@_replying
+@_replying(TRAIN)
 def train(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """One round at the site."""
     site = node.site(TRAIN, instruction)
@@ -117,7 +126,7 @@ def train(node: SiteNode, instruction: RoundInstruction, content: RecordDict) ->
 
 
 @app.evaluate()
-@_replying
+@_replying(EVALUATE)
 def evaluate(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """Validation scores of the server's weights."""
     scores = node.site(EVALUATE, instruction).evaluate(instruction, arrays_of(content))
@@ -125,7 +134,7 @@ def evaluate(node: SiteNode, instruction: RoundInstruction, content: RecordDict)
 
 
 @app.train(kind_of(FINISH))
-@_replying
+@_replying(FINISH)
 def finish(node: SiteNode, instruction: RoundInstruction, content: RecordDict) -> Reply:
     """After the last round, the site stores its run and model."""
     node.finish(instruction, arrays_of(content))
@@ -158,5 +167,9 @@ def _write_log(node: SiteNode, text: str) -> None:
     """
     node.folder.mkdir(parents=True, exist_ok=True)
     text = shortened(printable_lines(text).replace("\n", "\n    "), LONGEST_ENTRY)
-    with (node.folder / "site.log").open("a", encoding="utf-8") as log:
+    file = node.folder / "site.log"
+    with suppress(FileNotFoundError):
+        if file.stat().st_size > LARGEST_LOG:
+            file.replace(file.with_name("site.log.1"))
+    with file.open("a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {text}\n")

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ganseg_dist.engine.tracker import Progress, Tracker
-from ganseg_dist.errors import PolicyError
+from filelock import FileLock, Timeout
+
+from clients.egress import LONGEST_WAIT_SECONDS, OWNERS_ONLY
+from ganseg_dist.errors import PolicyError, RunError
 from ganseg_dist.federation.policy import GIB
+
+
+LONGEST_TIMER = 1e9
+"""Seconds that the system's timers can hold: a simulated site has no limit."""
 
 
 def check_disk(folder: Path, gib: float) -> None:
@@ -29,16 +39,40 @@ def limit_memory(gib: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
-class TimeLimit(Tracker):
-    """Ends training that takes longer, at the first step after it."""
+@contextmanager
+def time_limit(minutes: float) -> Iterator[None]:
+    """End what the block does after so many minutes, wherever it is, by a PolicyError.
 
-    def __init__(self, minutes: float) -> None:
-        self.minutes = minutes
-        self.end = time.monotonic() + minutes * 60
+    Only a process's main thread can be interrupted, in which Flower runs a node's app; elsewhere there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    def progress(self, progress: Progress) -> None:
-        """Raises PolicyError after the end."""
-        if time.monotonic() > self.end:
-            raise PolicyError(
-                f"round: takes longer than {self.minutes:g} minutes, which the policy permits (policy.minutes)"
-            )
+    def end(number: int, frame: object) -> None:
+        raise PolicyError(f"message: takes longer than {minutes:g} minutes, which the policy permits (policy.minutes)")
+
+    began, handler = time.monotonic(), signal.signal(signal.SIGALRM, end)
+    before, interval = signal.setitimer(signal.ITIMER_REAL, min(minutes * 60, LONGEST_TIMER))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if before:
+            signal.setitimer(signal.ITIMER_REAL, max(before - (time.monotonic() - began), 1e-3), interval)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from answering for the site in this folder: two would spend its budget twice.
+
+    Raises RunError where another one still does after LONGEST_WAIT_SECONDS, as a second node with the same folder does.
+    """
+    try:
+        with FileLock(folder / "site.lock", timeout=LONGEST_WAIT_SECONDS, mode=OWNERS_ONLY):
+            yield
+    except Timeout:
+        raise RunError(
+            f"{folder}: another process answers for this site; end the other node, or wait for its message"
+        ) from None

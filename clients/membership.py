@@ -11,6 +11,7 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.operational import changed_fields, result_config
 from ganseg_dist.digests import damage_as, read_sealed, sealed
+from ganseg_dist.engine.checkpoint import KEPT
 from ganseg_dist.errors import FederationError, PolicyError, RunError
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.protocol import EVALUATE, FINISH, TRAIN, RoundInstruction
@@ -45,13 +46,22 @@ class Membership:
             write_json(self.folder / FILE, sealed({"config": result_config(config).to_json()}))
 
     def check(self, kind: str, instruction: RoundInstruction) -> None:
-        """Raises FederationError for an instruction outside what was agreed on, PolicyError for too many of them."""
+        """Raises FederationError for an instruction outside what was agreed on, PolicyError for too many of them.
+
+        A server resumes from one of its KEPT checkpoints. An older round would undo what the site has trained since.
+        """
         config, agreed = instruction.settings, self._agreed()
         if agreed is None:
             raise FederationError(f"instruction: is of {instruction.run}, which this site has not joined")
         self._check_same(agreed, config)
         stages = build_system(config).stages
         _check_scheduled(kind, instruction, schedule(stages, config.federation.rounds), len(stages))
+        newest = max(self.sent.updates.get(instruction.run, ()), default=0)
+        if kind == TRAIN and instruction.round + KEPT < newest:
+            raise FederationError(
+                f"instruction: round {instruction.round} is requested again after round {newest} was sent; a server "
+                f"repeats none but the last {KEPT + 1}"
+            )
         answers = self.sent.answers.get((instruction.run, instruction.round), 0)
         if instruction.round and answers >= self.policy.answers_per_round:
             raise PolicyError(

@@ -24,17 +24,18 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.data.store import PreparedCase, case_damage
-from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.digests import Damaged, damage_as, read_sealed, sealed
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import ConfigError, DataError, FederationError, RunError
+from ganseg_dist.errors import ConfigError, DataError, FederationError, PolicyError, RunError
 from ganseg_dist.federation import egress_manifest
+from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
 from ganseg_dist.federation.fingerprint.record import release
 from ganseg_dist.federation.policy import Rule, check_names, check_policy, rules
 from ganseg_dist.federation.privacy import Allowance, withholds_scores
-from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, RoundInstruction
+from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, RoundInstruction, kind_of
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo
 from ganseg_dist.federation.site_settings import FILE, SiteSettings
@@ -46,6 +47,8 @@ from ganseg_dist.planning.run_folder import data_record, write_records
 from ganseg_dist.plural import counted
 from ganseg_dist.runs import RequestRecord, Run
 
+FINISHED = "finished.json"
+"""In a run's folder: the digest of the last weights, of which its model was written."""
 COMMAND = "flwr run"
 """Recorded as the command of a site's run: the arguments of the site's own process hold a secret of Flower's."""
 
@@ -177,6 +180,10 @@ class SiteNode:
         """After the last round, make the federation's folder that of a finished run, which `ganseg evaluate` takes."""
         config, settings = instruction.settings, self.settings
         site = self.site(FINISH, instruction)
+        weights = Content.of(kind_of(FINISH), instruction.run, instruction.round, received, {}).arrays_digest
+        if (site.folder / FINISHED).exists():
+            _check_finished(site.folder / FINISHED, weights)
+            return
         ready = self._prepared_data(config)
         data = DataRecord.model_validate(ready["data"])
         site.finish(instruction, received, data)
@@ -194,6 +201,7 @@ class SiteNode:
             "device": site.world.device.type,
         }
         write_records(Run(site.folder), config, ready["split"], data, facts)
+        write_json(site.folder / FINISHED, sealed({"weights": weights}))
 
     def _agreed_config(self, kind: str, instruction: RoundInstruction, sent: Sent) -> RunConfig:
         """The instruction's config, if the policy and what the site agreed to permit the instruction."""
@@ -207,6 +215,11 @@ class SiteNode:
         policy = self.settings.policy
         check_policy(policy, config, self._spent_elsewhere(run, sent))
         check_disk(self.folder, policy.disk_gib)
+        if run not in sent.runs and len(sent.runs) >= policy.runs:
+            raise PolicyError(
+                f"instruction: {run} would be run {len(sent.runs) + 1} that this site takes part in, and the policy "
+                f"permits {policy.runs} (policy.runs)"
+            )
 
     def _sent(self) -> Sent:
         return Sent.read(self.manifest)
@@ -290,6 +303,16 @@ def _check_received(instruction: RoundInstruction, name: str, sent: Sent) -> Non
             raise RunError(
                 f"egress.jsonl: lacks round {round} of {instruction.run}, which the server received; this folder was "
                 "restored from a backup: restore a newer one, or take part under another run name"
+            )
+
+
+def _check_finished(file: Path, weights: str) -> None:
+    """Raises FederationError where a finished run would get other weights: its model may be in use, and calibrated."""
+    with damage_as(RunError, "delete it, and the run's model is written anew"):
+        if read_sealed(file)["weights"] != weights:
+            raise FederationError(
+                f"{file.parent.name}: is finished here, and the server sends other last weights; to take them, delete "
+                f"{file}"
             )
 
 

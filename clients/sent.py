@@ -23,6 +23,8 @@ class Sent:
     """By run and round: every message, errors included."""
     updates: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     """By run and round, the digests of the updates (`Content.arrays_digest`): several where it was repeated."""
+    scored: set[str] = field(default_factory=set)
+    """Runs to which a score was sent."""
     private: dict[str, dict[int, float]] = field(default_factory=dict)
     """By run and round, the noise multiplier of an update to which the site added noise."""
 
@@ -44,10 +46,17 @@ class Sent:
 
     def _add(self, entry: Entry) -> None:
         self.answers[entry.run, entry.round] += 1
+        if entry.kind == "evaluate":
+            self.scored.add(entry.run)
         if entry.kind == "train":
             self.updates.setdefault(entry.run, {}).setdefault(entry.round, set()).add(entry.arrays_digest)
             if entry.noise_multiplier is not None:
                 self.private.setdefault(entry.run, {})[entry.round] = entry.noise_multiplier
+
+    @property
+    def runs(self) -> set[str]:
+        """Those to which an update or a score was sent."""
+        return self.scored | self.updates.keys()
 
     def spent_elsewhere(self, runs: Path, run: str) -> float:
         """mu^2 of the releases of all other runs, whether this manifest or a run's ledger records them.

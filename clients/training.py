@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from clients.limits import TimeLimit
 from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.record import DataRecord
@@ -20,10 +20,10 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import KEPT, FolderCheckpoints, load_checkpoint, read_position, save_checkpoint
 from ganseg_dist.engine.epochs import end_stage
 from ganseg_dist.engine.state import State
-from ganseg_dist.engine.tracker import Tracker, Trackers
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state, seeded
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import FederationError, RunError
+from ganseg_dist.errors import FederationError, RunError, TrainingDiverged
 from ganseg_dist.federation.encoding import encode
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.privacy import Allowance, Releases, Terms, private_update, withholds_scores
@@ -76,24 +76,34 @@ class Site:
         if releases is not None and (released := releases.of(instruction.round)) is not None:
             return released, NO_SCORES
         context = self._round_context(instruction, received)
+        self._delete_checkpoints_after(instruction, len(context.system.stages))
         data = self.prepared.open(config)[context.stage.source]
         losses = LastLosses()
+        private = releases is not None and releases.terms is not None
         no_slices = SliceSet.open((), data.train.modalities, data.train.regions)
         scored_later = StageData(data.train, no_slices)  # only the average is scored, by `evaluate`
-        tracker = Trackers(TimeLimit(self.policy.minutes), losses)
-        trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, tracker)
-        trainer.fit(instruction.until)
-        trained = context.shared.trained(context.system, instruction.stage).take(context.state)
+        trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, losses)
+        part = context.shared.trained(context.system, instruction.stage)
+        diverged = False
+        try:
+            trainer.fit(instruction.until)
+        except TrainingDiverged as error:
+            if not private:
+                raise
+            # Whether training fails depends on the patients, so that must not leave without noise either.
+            logger.warning("warning: %s; the site sends noise alone", error)
+            diverged = True
+        trained = {name: received[name] for name in part.shapes} if diverged else part.take(context.state)
         if releases is not None and releases.terms is not None:
             trained = private_update(received, trained, releases.terms)
         message, residual = encode(trained, received, context.residual, config.federation)
-        self._states.save({}, partial(_save, state=context.state, residual=residual))
+        if not diverged:
+            self._states.save({}, partial(_save, state=context.state, residual=residual))
         if releases is not None:
             message = dict(releases.once(instruction.round, lambda: message))
         if withholds_scores(config) or self._is_small_group(data.train):
             return message, NO_SCORES
-        known = loss_names(context.stage)
-        values = {name: value for name, value in losses.values.items() if name in known}
+        values = losses.of_patients(trainer, self.policy.minimum_group)
         return message, Scores(_examples(config, data.train), values)
 
     def evaluate(self, instruction: RoundInstruction, received: Arrays) -> Scores:
@@ -114,8 +124,9 @@ class Site:
 
     def finish(self, instruction: RoundInstruction, received: Arrays, data_record: DataRecord) -> None:
         """End the last stage as a local run does; store a model of the server's weights and the site's own networks."""
-        state = self._round_context(instruction, received).state
-        self._states.save({}, partial(_save, state=state, residual={}))
+        context = self._round_context(instruction, received)
+        self._delete_checkpoints_after(instruction, len(context.system.stages))
+        self._states.save({}, partial(_save, state=context.state, residual={}))
         origin = data_record.model_dump(include={"phantom", "synthetic", "channels"})
         facts = {"run": instruction.run, "federated": True, **origin}
         summary = "This site's model of a federation: the shared weights with the site's own networks."
@@ -182,19 +193,25 @@ class Site:
         return RoundContext(system, system.stages[stage], state, shared, residual)
 
     def _checkpoint_before(self, instruction: RoundInstruction, stages: int) -> Path | None:
-        """The newest intact checkpoint of before this instruction; later ones are deleted.
+        """The newest intact checkpoint of before this instruction.
 
         If a newer one is damaged, the site continues as one that missed a round. Raises RunError if all are damaged.
         """
+        return self._states.latest(logger.warning, lambda folder: not _is_after(folder, instruction, stages))
+
+    def _delete_checkpoints_after(self, instruction: RoundInstruction, stages: int) -> None:
+        """Delete what a repeated round replaces: of the checkpoints, those with the most steps are kept."""
         for folder in self._states.all():
-            with suppress(RunError):  # from a damaged checkpoint
-                position = read_position(folder)
-                if position.stage >= stages or (position.stage, position.epoch) > (
-                    instruction.stage,
-                    instruction.first,
-                ):
-                    shutil.rmtree(folder)
-        return self._states.latest(logger.warning)
+            if _is_after(folder, instruction, stages):
+                shutil.rmtree(folder)
+
+
+def _is_after(folder: Path, instruction: RoundInstruction, stages: int) -> bool:
+    """Whether a checkpoint is of after an instruction, as that of a finished run always is; False for a damaged one."""
+    with suppress(RunError):
+        position = read_position(folder)
+        return position.stage >= stages or (position.stage, position.epoch) > (instruction.stage, instruction.first)
+    return False
 
 
 def _terms_of_site(config: RunConfig) -> Terms | None:
@@ -209,14 +226,35 @@ def _save(folder: Path, *, state: State, residual: Arrays) -> None:
 
 
 class LastLosses(Tracker):
-    """Remembers the last epoch's losses."""
+    """Remembers the last epoch's losses, and on which of its batches each was computed."""
 
     def __init__(self) -> None:
         self.values: Mapping[str, float] = {}
+        self.series: Mapping[str, list[float]] = {}
+
+    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
+        """Replace the losses of steps by this epoch's."""
+        self.series = values
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Replace the losses by this epoch's."""
         self.values = dict(scores)
+
+    def of_patients(self, trainer: Trainer, fewest: int) -> dict[str, float]:
+        """The losses, as `stage/phase/term`, that were computed of at least so many patients.
+
+        A phase that steps on few batches, or batches of lesion slices alone, may have seen fewer than trained.
+        """
+        slices, known = trainer.batches.slices, loss_names(trainer.stage)
+        drawn = trainer.batches.drawn(trainer.state.position.epoch - 1)
+        found = {}
+        for name, value in self.values.items():
+            series = self.series.get(name.removeprefix(f"{trainer.stage.name}/"), [])
+            batches = [drawn[index] for index, loss in enumerate(series) if not math.isnan(loss)]
+            seen = {slices.cases[case].patient for batch in batches for case in slices.case_of[batch]}
+            if name in known and len(seen) >= fewest:
+                found[name] = value
+        return found
 
 
 def _examples(config: RunConfig, slices: SliceSet) -> float:

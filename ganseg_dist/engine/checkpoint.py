@@ -70,15 +70,20 @@ class FolderCheckpoints(Checkpoints):
         """The newest checkpoint's folder, unread."""
         return max(self.all(), default=None)
 
-    def latest(self, warn: Warn = logger.warning) -> Path | None:
+    def latest(
+        self, warn: Warn = logger.warning, is_wanted: Callable[[Path], bool] = lambda folder: True
+    ) -> Path | None:
         """The newest checkpoint's folder that is whole; none where there is no checkpoint.
 
         A writer puts newer ones, which are damaged, aside: the next checkpoint may get their name.
 
+        Args:
+            is_wanted: others are passed over.
+
         Raises RunError when all are damaged.
         """
         damaged: dict[Path, Damaged] = {}
-        for folder in reversed(self.all()):
+        for folder in filter(is_wanted, reversed(self.all())):
             damage = checkpoint_damage(folder)
             if damage is None:
                 for newer, what in damaged.items():

@@ -55,15 +55,17 @@ class StageBatches:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """This rank's share of every batch of an epoch; an incomplete last batch is left for another epoch."""
+        batches = [batch[self.world.rank :: self.world.size] for batch in self.drawn(epoch)]
+        keys = [self.config.seed, EXAMPLE, epoch]
+        return self._load(batches, keys, augmented=self.stage.augmented)
+
+    def drawn(self, epoch: int) -> list[Indices]:
+        """The slices of every batch of an epoch, all ranks together."""
         rng = np.random.default_rng([self.config.seed, ORDER, epoch])
         chosen = np.concatenate([self.always, rng.choice(self.sampled, self.sample, replace=False)])
         order = rng.permutation(chosen)
-        batches = [
-            order[start : start + self.batch_size][self.world.rank :: self.world.size]
-            for start in range(0, self.steps * self.batch_size, self.batch_size)
-        ]
-        keys = [self.config.seed, EXAMPLE, epoch]
-        return self._load(batches, keys, augmented=self.stage.augmented)
+        starts = range(0, self.steps * self.batch_size, self.batch_size)
+        return [order[start : start + self.batch_size] for start in starts]
 
     def validation(self, slices: SliceSet) -> Iterator[Batch]:
         """This rank's share of the validation slices of the stage's kind, without augmentation, the same each time."""

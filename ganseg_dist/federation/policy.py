@@ -53,10 +53,12 @@ class SitePolicy(Frozen):
     """Most epochs of a federation, all stages together."""
     answers_per_round: Count = 20
     """Most answers to one round, with repetitions after a kill, scores and errors."""
+    runs: Count = 100
+    """Most runs, of all federations together, to which updates or scores are sent."""
     processes: Count = 16
     """Most loader processes, and most threads."""
     minutes: Positive = 720.0
-    """Longest training of one round, in minutes."""
+    """Longest time for one message, such as the training of a round, in minutes."""
     memory_gib: Positive = 32.0
     """Most memory of the node's process, in GiB."""
     disk_gib: Positive = 200.0
@@ -70,7 +72,7 @@ class SitePolicy(Frozen):
         """A simulated site's: whoever simulates has all the images already."""
         return cls(
             networks=tuple(networks), minimum_patients=1, minimum_group=1, rounds=UNLIMITED, epochs=UNLIMITED,
-            answers_per_round=UNLIMITED, processes=UNLIMITED, minutes=UNLIMITED, memory_gib=UNLIMITED,
+            answers_per_round=UNLIMITED, runs=UNLIMITED, processes=UNLIMITED, minutes=UNLIMITED, memory_gib=UNLIMITED,
             disk_gib=UNLIMITED,
         )  # fmt: skip
 

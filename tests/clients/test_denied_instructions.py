@@ -2,25 +2,30 @@
 
 import json
 import shutil
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flwr.app import Message
 
+from clients import limits
 from clients.app import app
-from clients.limits import TimeLimit
+from clients.limits import time_limit
 from clients.node import SiteNode
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.config.privacy import PrivacyDemand
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.engine.tracker import Progress
 from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import PolicyError
 from ganseg_dist.federation.flower import pack_instruction
 from ganseg_dist.federation.policy import SitePolicy
+from ganseg_dist.federation.privacy import Terms
 from ganseg_dist.federation.protocol import EVALUATE, FINISH, PREFLIGHT, TRAIN, RoundInstruction
+from ganseg_dist.federation.schedule import rounds_of, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.systems import build_system, recipe
@@ -45,14 +50,22 @@ class Hospital:
         settings = SiteSettings(name="north", data=data, policy=policy)
         (self.node.folder / "site.toml").write_text(settings.to_toml())
 
-    def send(self, kind: str, config: RunConfig, position: tuple[int, ...] = (0, 0, 0, 0), **fields: object) -> Message:
-        """The hospital's reply to an instruction, with the weights of a fresh run."""
+    def send(
+        self,
+        kind: str,
+        config: RunConfig,
+        position: tuple[int, ...] = (0, 0, 0, 0),
+        arrays: Arrays | None = None,
+        **fields: object,
+    ) -> Message:
+        """The hospital's reply to an instruction, by default with the weights of a fresh run."""
         instruction = RoundInstruction(
             **{"run": "first", **fields},
             **dict(zip(("round", "stage", "first", "until"), position, strict=True)),
             config=config.to_json(),
         )
-        arrays = initial(config) if kind in (TRAIN, EVALUATE, FINISH) else {}
+        if arrays is None:
+            arrays = initial(config) if kind in (TRAIN, EVALUATE, FINISH) else {}
         grid = InProcessGrid(app, {1: {"home": str(self.node.folder)}})  # it identifies this process to Flower
         message = Message(pack_instruction(instruction, arrays), dst_node_id=1, message_type=kind)
         (reply,) = grid.send_and_receive([message])
@@ -78,6 +91,10 @@ def requested(**changes: object) -> RunConfig:
 
 def private(**changes: object) -> RunConfig:
     return requested(**{"federation.privacy.where": "site", "federation.privacy.epsilon": 8.0, **changes})
+
+
+def noise_of(config: RunConfig) -> float:
+    return Terms.of(config.federation.privacy, rounds_of(config)).noise_multiplier
 
 
 @pytest.fixture
@@ -242,23 +259,27 @@ def test_site_withholds_numbers_of_few_patients(hospital, phantom):
     assert "dice_wt" in scored.content.metric_records["metrics"]
 
 
-def test_time_limit_ends_training_at_first_step_after_it(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("clients.limits.time.monotonic", lambda: now[0])
-    limit = TimeLimit(2.0)
-    step = Progress("segment", 0, 1, 1, 1, {})
-    now[0] = 119.0
-    limit.progress(step)
-    now[0] = 121.0
-    with pytest.raises(PolicyError, match=r"takes longer than 2 minutes"):
-        limit.progress(step)
+def test_time_limit_interrupts_whatever_the_site_does():
+    with pytest.raises(PolicyError, match=r"takes longer than 0\.0005 minutes"), time_limit(5e-4):
+        time.sleep(10)
 
 
-def test_site_rejects_round_that_takes_longer_than_policy_permits(hospital, phantom):
-    hospital.policy(phantom, minutes=1e-6)
-    config = requested()
+def test_time_limit_restores_the_timer_before_it():
+    before = signal.setitimer(signal.ITIMER_REAL, 200)
+    try:
+        with time_limit(60):
+            assert 3000 < signal.getitimer(signal.ITIMER_REAL)[0] <= 3600
+        assert 190 < signal.getitimer(signal.ITIMER_REAL)[0] <= 200
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+
+
+@pytest.mark.parametrize("kind", [PREFLIGHT, TRAIN, EVALUATE, FINISH])
+def test_site_ends_message_that_takes_longer_than_policy_permits(hospital, phantom, kind):
+    config, first = requested(), {PREFLIGHT: (0, 0, 0, 0), TRAIN: (1, 0, 0, 1), EVALUATE: (1, 0, 1, 1)}
     hospital.send(PREFLIGHT, config)
-    reply = hospital.send(TRAIN, config, (1, 0, 0, 1))
+    hospital.policy(phantom, minutes=1e-4)
+    reply = hospital.send(kind, config, first.get(kind, (2, 1, 0, 0)))
     assert_denied(hospital, reply, DENIED, "which the policy permits (policy.minutes)")
 
 
@@ -266,3 +287,99 @@ def test_site_rejects_federation_when_its_folder_is_full(hospital, phantom):
     hospital.policy(phantom, disk_gib=1e-6)
     (hospital.node.folder / "large").write_bytes(bytes(2**12))
     assert_denied(hospital, hospital.send(PREFLIGHT, requested()), DENIED, "policy.disk_gib")
+
+
+def test_site_takes_part_in_no_more_runs_than_policy_permits(hospital, phantom):
+    hospital.policy(phantom, runs=2)
+    config = requested()
+    for run in ("first", "second", "third"):
+        assert not hospital.send(PREFLIGHT, config, run=run).has_error(), "nothing has left to any of them"
+    for run, kind, position in (("first", TRAIN, (1, 0, 0, 1)), ("second", EVALUATE, (1, 0, 1, 1))):
+        assert not hospital.send(kind, config, position, run=run).has_error()
+    reply = hospital.send(TRAIN, config, (1, 0, 0, 1), run="third")
+    assert_denied(hospital, reply, DENIED, "would be run 3 that this site takes part in, and the policy permits 2")
+    assert not hospital.send(TRAIN, config, (2, 0, 1, 2), run="first").has_error()
+
+
+@pytest.mark.parametrize("message_type", ["train.default", "train.other"])
+def test_site_answers_messages_of_the_agreed_types_alone(hospital, message_type):
+    """Flower calls the handler of `train` for `train.default` too, which the manifest could not record."""
+    config = private()
+    hospital.send(PREFLIGHT, config)
+    before = hospital.left()
+    instruction = RoundInstruction("first", 1, 0, 0, 1, config=config.to_json())
+    message = Message(pack_instruction(instruction, initial(config)), dst_node_id=1, message_type=message_type)
+    try:
+        (reply,) = InProcessGrid(app, {1: {"home": str(hospital.node.folder)}}).send_and_receive([message])
+    except ValueError:  # Flower has no handler of this name
+        assert hospital.left() == before
+    else:
+        assert reply.has_error()
+        assert hospital.left() == [*before, "error"]
+    assert not (hospital.node.folder / "runs" / "first" / "privacy").exists()
+
+
+def test_site_adds_noise_to_the_fact_that_training_diverged(hospital, phantom, caplog):
+    """By an error, which takes no budget, a server would learn of the patients on what data its weights overflow."""
+    config = private()
+    hospital.policy(phantom, privacy=PrivacyDemand(epsilon=8.0))
+    hospital.send(PREFLIGHT, config)
+    arrays = {name: np.full_like(array, 1e30) for name, array in initial(config).items()}
+    reply = hospital.send(TRAIN, config, (1, 0, 0, 1), arrays=arrays)
+    assert not reply.has_error()
+    assert "the site sends noise alone" in caplog.text
+    assert hospital.node._sent().private["first"] == {1: pytest.approx(noise_of(config))}
+    assert not hospital.send(TRAIN, config, (2, 0, 1, 2)).has_error(), "and goes on from the server's next weights"
+
+
+def test_site_sends_no_loss_of_a_phase_that_saw_few_patients(hospital, phantom):
+    """The discriminator steps on the first batch of an epoch alone: one slice of one patient."""
+    hospital.policy(phantom, minimum_group=2)
+    gan = {"system.gan": True, "system.discriminator_every": 10**6, "train.batch_size": 1, "train.epochs": 2}
+    config = requested(**gan)
+    assert not hospital.send(PREFLIGHT, config).has_error()
+    first = schedule(build_system(config).stages, 2)[0]
+    reply = hospital.send(TRAIN, config, (1, 0, first.first, first.until))
+    names = set(reply.content.metric_records["metrics"])
+    assert any(name.startswith("healthy/generator/") for name in names)
+    assert not [name for name in names if name.startswith("healthy/discriminator/")]
+
+
+def test_site_repeats_only_rounds_that_a_server_resumes_from(hospital):
+    config = requested(**{"train.epochs": 5, "federation.rounds": 5})
+    hospital.send(PREFLIGHT, config)
+    for number in range(1, 5):
+        assert not hospital.send(TRAIN, config, (number, 0, number - 1, number)).has_error()
+    checkpoints = hospital.node.folder / "runs" / "first" / "checkpoints"
+    before = sorted(checkpoints.iterdir())
+    assert not hospital.send(EVALUATE, config, (1, 0, 1, 1)).has_error()
+    assert sorted(checkpoints.iterdir()) == before, "scoring undoes no training"
+    reply = hospital.send(TRAIN, config, (1, 0, 0, 1))
+    assert_denied(hospital, reply, BROKEN, "round 1 is requested again after round 4 was sent")
+    assert sorted(checkpoints.iterdir()) == before
+    assert not hospital.send(TRAIN, config, (2, 0, 1, 2)).has_error()
+
+
+def test_site_keeps_model_of_finished_run(hospital):
+    config = requested()
+    hospital.send(PREFLIGHT, config)
+    for position in ((1, 0, 0, 1), (2, 0, 1, 2)):
+        hospital.send(TRAIN, config, position)
+    last = initial(config)
+    assert not hospital.send(FINISH, config, (2, 1, 0, 0), arrays=last).has_error()
+    model = hospital.node.folder / "runs" / "first" / "model"
+    (model / "thresholds.json").write_text("calibrated")
+    assert not hospital.send(FINISH, config, (2, 1, 0, 0), arrays=last).has_error(), "a server may ask twice"
+    other = {name: array + np.float32(1) for name, array in last.items()}
+    reply = hospital.send(FINISH, config, (1, 1, 0, 0), arrays=other)
+    assert_denied(hospital, reply, BROKEN, "first: is finished here, and the server sends other last weights")
+    assert (model / "thresholds.json").read_text() == "calibrated"
+
+
+def test_site_answers_in_one_process_at_a_time(hospital, monkeypatch):
+    """Two nodes with one folder would each check the budget before the other has spent it."""
+    monkeypatch.setattr(limits, "LONGEST_WAIT_SECONDS", 0.1)
+    with limits.alone(hospital.node.folder):
+        reply = hospital.send(PREFLIGHT, requested())
+    assert_denied(hospital, reply, UNREADABLE_STATE, "another process answers for this site")
+    assert not hospital.send(PREFLIGHT, requested()).has_error()

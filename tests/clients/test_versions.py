@@ -17,9 +17,10 @@ INSTRUCTION = RoundInstruction("run", 0, 0, 0, 0, config="{}")
 
 @pytest.fixture
 def preflight(tmp_path):
-    """A site's answer to a preflight with this instruction, by a site without settings, and its log."""
+    """A site's answer to a preflight with this instruction, by a site without images, and its log."""
 
     def answer(instruction: dict) -> tuple[Message, str]:
+        (tmp_path / "site.toml").write_text('name = "north"\ndata = "/unread"\n')
         grid = InProcessGrid(app, {1: {"home": str(tmp_path)}})
         content = RecordDict({"instruction": ConfigRecord({"json": json.dumps(instruction)}), "arrays": ArrayRecord()})
         (reply,) = grid.send_and_receive([Message(content, dst_node_id=1, message_type=PREFLIGHT)])
