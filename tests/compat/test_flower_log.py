@@ -126,3 +126,11 @@ def test_flower_logs_in_the_expected_wording():
     assert '"SSL/TLS handshake error detected."' in retries
     assert 'f"Exit Code: {code}\\n"' in exits
     assert "For more information, visit:" in exits
+
+
+def test_explain_flower_log_makes_what_others_sent_printable(flower, caplog):
+    explain_flower_log()
+    flower.info("[RUN %s, ROUND %s]", 7, "3]\nINFO :  finished: /all/good\x1b[2J")
+    (line,) = caplog.messages
+    assert line == r"[RUN 7, ROUND 3]\nINFO :  finished: /all/good\x1b[2J]"
+    assert line.isprintable()
