@@ -52,9 +52,8 @@ def submit(app: Path, settings: Sequence[str]) -> None:
     started = _start(app, name, as_toml(keys), {run.number for run in earlier})
     print(f"{name}: run {started.number} is started", flush=True)
     run = _follow(name, started.number)
-    if (run.status, run.sub_status) != ("finished", "completed"):
-        outcome = run.sub_status or f"still {run.status}"
-        raise FederationError(f"{name}: run {run.number} is not completed, it is {outcome}")
+    if run.sub_status != "completed":
+        raise FederationError(f"{name}: run {run.number} is not completed, it is {run.sub_status}")
 
 
 def _start(app: Path, name: str, run_config: str, earlier: Set[int]) -> FlowerRun:
@@ -82,7 +81,10 @@ def _follow(name: str, number: int) -> FlowerRun:
             for text, time_of_text in log_of(CONNECTION, number, printed):
                 print(printable_log(text), end="", flush=True)
                 printed, failed = time_of_text, 0
-            return next(run for run in runs_of(CONNECTION) if run.number == number)
+            run = next(run for run in runs_of(CONNECTION) if run.number == number)
+            if run.status == "finished":
+                return run
+            time.sleep(RECONNECT_SECONDS)  # the log broke off before the run ended
         except (ConnectionError, RequestRejected, StopIteration):
             failed += 1
             if failed > RECONNECTIONS:

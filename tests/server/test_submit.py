@@ -101,7 +101,6 @@ def test_submit_prints_the_log_and_returns_when_run_completes(flower, capsys):
     [
         (listed("finished", "failed"), "first: run 7 is not completed, it is failed"),
         (listed("finished", "stopped"), "it is stopped"),
-        (listed("running"), "it is still running"),
     ],
 )
 def test_submit_raises_for_a_run_that_does_not_complete(flower, after, message):
@@ -133,6 +132,12 @@ def test_submit_does_not_claim_that_nothing_was_started_when_the_server_is_kille
         submit(ROOT, GOOD)
     assert "rerun the same command to resume" in str(caught.value)
     assert "not started" not in str(caught.value)
+
+
+def test_submit_goes_on_with_a_log_that_broke_off(flower, capsys):
+    flower([], *[[listed("running")]] * 3, [listed("finished", "completed")])
+    submit(ROOT, GOOD)
+    assert capsys.readouterr().out.count("the log of 7") > 1
 
 
 def test_submit_follows_a_run_that_was_started_although_its_command_failed(flower):

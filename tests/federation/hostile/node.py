@@ -25,7 +25,7 @@ from flwr.supernode.fleet_http_connection import http_request_response
 
 from server.grids import Answer
 
-IDLE_SECONDS = 0.2
+IDLE_SECONDS = 1.0
 """Between two requests for a message when there was none."""
 
 

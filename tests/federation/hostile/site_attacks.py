@@ -85,9 +85,8 @@ def with_data(data: bytes, reply: Message) -> Message:
 
 
 def with_error(code: int, reply: Message) -> Message:
-    failed = Message(Error(code, FORGED), reply_to=reply)
-    failed.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
-    return failed
+    reply.__dict__.update(_content=None, _error=Error(code, FORGED))
+    return reply
 
 
 def claiming(header: str) -> bytes:

@@ -77,7 +77,7 @@ class Deployment:
         return process
 
     def train(self, run: str) -> Running:
-        fields = {**CONFIG, "train.epochs": 1, "federation.quorum": 0.01}
+        fields = {**CONFIG, "train.epochs": 1, "federation.quorum": 0.01, "federation.deadline_seconds": 300}
         chosen = " ".join(f"{name}={written(value)}" for name, value in fields.items())
         words = ("recipe=ganet_seg_debug", f"run-name={run}", f"set={chosen}", "least-sites=2")
         return self.started.start(run, SCRIPTS / "run.sh", "state", *words)
@@ -85,7 +85,7 @@ class Deployment:
 
 def written(value: object) -> str:
     """A field's value as users write it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+    return json.dumps(value, separators=(",", ":"))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,9 @@ def deployment(phantom, tmp_path_factory):
     patients = read_cohort(phantom).patients
     for place, name in enumerate(SITES):
         (folder / name).mkdir()
-        policy = SitePolicy(minimum_patients=2, minimum_group=1, test_fraction=0.0, answers_per_round=LIMIT)
+        policy = SitePolicy(
+            minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0, answers_per_round=LIMIT
+        )
         settings = SiteSettings(name=name, data=phantom, patients=patients[place::3], policy=policy)
         (folder / name / "site.toml").write_text(settings.to_toml())
     names = {role: [f"{role}-{number}" for number in range(KEYS)] for role in ("members", "strangers")}
