@@ -70,7 +70,8 @@ class SiteSplit:
 def _extended(stored: Mapping[str, str], cohort: Cohort, policy: SitePolicy) -> Split:
     """The stored split and the cohort's other patients; a new split where nothing is stored."""
     if not stored:
-        return split_by_patient(cohort, validation=policy.validation_fraction, test=policy.test_fraction, seed=SEED)
+        fractions = {"validation": policy.validation_fraction, "test": policy.test_fraction}
+        return split_by_patient(cohort, **fractions, seed=SEED, settings="policy")
     fractions = {"validation": policy.validation_fraction, "test": policy.test_fraction}
     fractions["train"] = 1 - sum(fractions.values())
     named = {case.patient: case.part for case in cohort.cases if case.part == "test"}  # by the data set's authors

@@ -183,7 +183,7 @@ def split_as_configured(cohort: Cohort, config: RunConfig) -> Split:
     )
 
 
-def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: int) -> Split:
+def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: int, settings: str = "data") -> Split:
     """Sample validation and test patients, each part spread over the sites, and over the classes where they are known.
 
     Patients are shuffled within their site and assigned one by one, site after site, so that after each the parts'
@@ -192,6 +192,9 @@ def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: in
 
     Where the data set's authors named test cases, their patients are the test patients for any `test`, and
     `validation` is a share of the others.
+
+    Args:
+        settings: the table with the fractions' fields, as an error names them.
 
     Raises DataError when a part with a fraction above 0 would stay empty.
     """
@@ -212,7 +215,7 @@ def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: in
         if fraction > 0 and not parts[name]:
             raise DataError(
                 f"{cohort.root}: {len(cohort.patients)} patients leave none for {name}; "
-                f"add patients or lower data.validation_fraction and data.test_fraction"
+                f"add patients or lower {settings}.validation_fraction and {settings}.test_fraction"
             )
     return Split(*(tuple(sorted(parts[name])) for name in ("train", "validation", "test")))
 

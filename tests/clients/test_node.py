@@ -17,7 +17,7 @@ from clients.node import SiteNode
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.planning.request import TrainingRequest
@@ -275,3 +275,10 @@ def test_fingerprint_raises_run_error_when_stored_file_is_damaged(prepared_site)
     kept.write_text(kept.read_text().replace('"withheld": ', '"withheld": 1'))
     with pytest.raises(RunError, match=r"fingerprint-of-1-.*\.json: is damaged \(its digest differs\); restore"):
         hospital.fingerprint(instruction)
+
+
+def test_node_check_names_the_policys_fractions_where_a_part_stays_empty(phantom, tmp_path):
+    patients = read_cohort(phantom).patients[:3]
+    (tmp_path / "site.toml").write_text(SiteSettings(name="north", data=phantom, patients=patients).to_toml())
+    with pytest.raises(DataError, match=r"lower policy\.validation_fraction and policy\.test_fraction"):
+        SiteNode(tmp_path).check()
