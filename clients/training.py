@@ -197,7 +197,8 @@ class Site:
 
         If a newer one is damaged, the site continues as one that missed a round. Raises RunError if all are damaged.
         """
-        return self._states.latest(logger.warning, lambda folder: not _is_after(folder, instruction, stages))
+        before = [folder for folder in self._states.all() if not _is_after(folder, instruction, stages)]
+        return self._states.latest_of(before, logger.warning)
 
     def _delete_checkpoints_after(self, instruction: RoundInstruction, stages: int) -> None:
         """Delete what a repeated round replaces: of the checkpoints, those with the most steps are kept."""

@@ -28,7 +28,8 @@ def compatible(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[list[SiteI
 
     Raises FederationError where no channel, or no region, is common to a majority.
     """
-    kept, reasons = sorted(sites, key=lambda site: site.name), {}
+    kept = sorted(sites, key=lambda site: site.name)
+    reasons: dict[str, str] = {}
     segments = config.system.task == "segmentation"
     for lacking in (_lacking_modalities, _lacking_masks if segments else _lacking_classes, _lacking_regions):
         found = lacking(config, kept)

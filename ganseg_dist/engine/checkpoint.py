@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -70,20 +70,22 @@ class FolderCheckpoints(Checkpoints):
         """The newest checkpoint's folder, unread."""
         return max(self.all(), default=None)
 
-    def latest(
-        self, warn: Warn = logger.warning, is_wanted: Callable[[Path], bool] = lambda folder: True
-    ) -> Path | None:
+    def latest(self, warn: Warn = logger.warning) -> Path | None:
         """The newest checkpoint's folder that is whole; none where there is no checkpoint.
 
         A writer puts newer ones, which are damaged, aside: the next checkpoint may get their name.
 
-        Args:
-            is_wanted: others are passed over.
+        Raises RunError when all are damaged.
+        """
+        return self.latest_of(self.all(), warn)
+
+    def latest_of(self, folders: Sequence[Path], warn: Warn = logger.warning) -> Path | None:
+        """As `latest`, of these checkpoints, oldest first.
 
         Raises RunError when all are damaged.
         """
         damaged: dict[Path, Damaged] = {}
-        for folder in filter(is_wanted, reversed(self.all())):
+        for folder in reversed(folders):
             damage = checkpoint_damage(folder)
             if damage is None:
                 for newer, what in damaged.items():
