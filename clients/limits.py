@@ -17,7 +17,6 @@ from clients.egress import LONGEST_WAIT_SECONDS, OWNERS_ONLY
 from ganseg_dist.errors import PolicyError, RunError
 from ganseg_dist.federation.policy import GIB
 
-
 LONGEST_TIMER = 1e9
 """Seconds that the system's timers can hold: a simulated site has no limit."""
 
