@@ -58,17 +58,25 @@ class AcceptedNorms:
 
         Every site has one vote in each median, however often it answers: a bad site that never misses a round does not
         outvote good ones that do. A norm of 0 is no vote: a site without training data has no usual size.
-        The median is the *lower* one, of two the smaller, so that neither can raise it above the other's norm. Of
-        two, this may leave out the good site when the bad one's norm is tiny; the opposite error spoils the model.
+        The median is the *lower* one, of two the smaller, so that neither can raise it above the other's norm.
 
-        As long as no more than half of the voters are bad, the result is no larger than some good site's norm.
+        As long as no more than half of the voters are bad, the result is no larger than some good site's norm. As long
+        as fewer than half are, it is no smaller either; `Firewall.inspect` asks a majority for that.
         None if neither median has two voters: a site is not compared with itself.
         """
         past = self._before(round)
-        last = {site: norm for number in sorted(past) for site, norm in past[number].items()}
-        before = {site: _lower_median(past[number][site] for number in past if site in past[number]) for site in last}
-        now = {**last, **_votes(norms)}
+        before = {
+            site: _lower_median(past[number][site] for number in past if site in past[number])
+            for site in {site for norms_then in past.values() for site in norms_then}
+        }
+        now = self.voters(round, norms)
         return max((_lower_median(votes.values()) for votes in (now, before) if len(votes) > 1), default=None)
+
+    def voters(self, round: int, norms: Mapping[str, float]) -> dict[str, float]:
+        """Each site's norm in this round or, if it did not answer, its last accepted one; without zeros."""
+        past = self._before(round)
+        last = {site: norm for number in sorted(past) for site, norm in past[number].items()}
+        return {**last, **_votes(norms)}
 
     def _before(self, round: int) -> dict[int, dict[str, float]]:
         """The rounds of the window that ends before this round."""
@@ -101,6 +109,10 @@ class Firewall:
         anything), |w_sent|: training does not change weights by several times their norm. The second bound is for
         the end of training, when the usual change is close to 0.
 
+        Where half of the voters or more would be left out, the comparison tells nothing: a site of two, or two of four,
+        could take the round alone by changes so small that the others' are far too large beside them. |w_sent| then
+        bounds each change, and no tensor is compared.
+
         Rejected norms are not remembered. Accepted ones replace those of an earlier call for the same round, which
         a repeated round makes.
 
@@ -119,16 +131,24 @@ class Firewall:
         `changes` has, by site, each tensor's norm; `weights` is the norm of the weights that were sent.
         """
         wholes = {site: _whole(tensors) for site, tensors in changes.items()}
+        usual = self.accepted.usual(round, wholes)
+        if usual is not None:
+            excesses = self._too_large(wholes, usual, NEGLIGIBLE * weights, "the usual one")
+            within = {site: changes[site] for site, norm in wholes.items() if norm > 0 and site not in excesses}
+            excesses |= self._lopsided(within, max(usual, NEGLIGIBLE * weights))
+            if 2 * len(excesses) < len(self.accepted.voters(round, wholes)):
+                return excesses
         # All-zero weights give no bound: a site without peers then passes.
-        usual = self.accepted.usual(round, wholes) or weights or math.inf
+        return self._too_large(wholes, weights or math.inf, 0.0, "the weights' own")
+
+    def _too_large(self, wholes: Mapping[str, float], usual: float, negligible: float, what: str) -> dict[str, str]:
+        """Site to reason, for sites whose change is too large as a whole beside `usual`, which `what` names."""
         ratio = self.largest_norm_ratio
-        excesses = {
-            site: f"the change's norm is {norm / usual:.3g} times the usual one, more than {ratio:g}"
+        return {
+            site: f"the change's norm is {norm / usual:.3g} times {what}, more than {ratio:g}"
             for site, norm in wholes.items()
-            if norm > max(ratio * usual, NEGLIGIBLE * weights)
+            if norm > max(ratio * usual, negligible)
         }
-        within = {site: changes[site] for site, norm in wholes.items() if norm > 0 and site not in excesses}
-        return excesses | self._lopsided(within, max(usual, NEGLIGIBLE * weights))
 
     def _lopsided(self, changes: Mapping[str, Mapping[str, float]], usual: float) -> dict[str, str]:
         """Site to reason, for sites whose change is within the norm's bound but concentrated on one tensor.
