@@ -274,14 +274,16 @@ class Federation:
                 if pending := self.sites.pending_text():
                     self.sites.write_line(f"{self._round_text(part)}: begins without {pending}, not joined yet")
             members = self.sites.members
-            needed = max(self.aggregator.strategy.least_answers(), math.ceil(quorum * len(members)))
             nodes = [node for node in members if node not in rejecting]
             self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
             label, show = self._round_text(part), partial(self._show, part)
             replies = self.sites.ask(TRAIN, instruction, sent, nodes, label=label, show=show)
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             rejecting |= {node: members[node].name for node, error in failed.items() if error.code in REJECTIONS}
-            if len(members) - len(rejecting) < needed:  # asking again would change nothing
+            # A key may have been revoked meanwhile: its site is no member, and counts neither here nor there.
+            needed = max(self.aggregator.strategy.least_answers(), math.ceil(quorum * len(members)))
+            rejecting = {node: name for node, name in rejecting.items() if node in members}
+            if rejecting and len(members) - len(rejecting) < needed:  # asking again would change nothing
                 raise FederationError(f"round {part.number}: {self._rejection_message(list(rejecting.values()))}")
             why = {members[node].name: self.sites.failure(members[node].name, error) for node, error in failed.items()}
             updates, unread = self._read(replies, initial, part)

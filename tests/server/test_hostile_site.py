@@ -23,6 +23,7 @@ from server.grids import Answer, InProcessGrid
 from server.rounds import Federation, Ledger
 from server.sites import Sites
 from tests.federation.hostile.site_attacks import BY_KIND, CONFIG, LOSS, honest, with_content, with_error, with_numbers
+from tests.server.registered import registry
 
 BAD = 3
 NAMES = {1: "north", 2: "south", BAD: "east"}
@@ -199,3 +200,35 @@ def test_rounds_leave_out_site_that_stated_no_slices_under_privacy(slices, tmp_p
     assert trained.releases.shares == pytest.approx(
         {"east": slices / (200 + slices), "north": 100 / (200 + slices), "south": 100 / (200 + slices)}
     )
+
+
+def test_rounds_do_not_count_a_site_twice_that_rejects_and_is_then_revoked(tmp_path):
+    """Two members are left of three, and both answer: the one that rejected is no longer among them."""
+    keys = registry(tmp_path, NAMES)
+    tried: list[int] = []
+
+    def answer(message: Message, context: Context) -> Message:
+        reply = honest(message, NAMES[context.node_id])
+        if message.metadata.message_type == TRAIN:
+            tried.append(context.node_id)
+            if context.node_id == BAD:
+                return with_error(1002, reply)
+            if context.node_id == 1 and tried.count(1) == 1:
+                return with_content(reply, RecordDict())
+        return reply
+
+    class Revokes(Recorded):
+        """The operator revokes the key of the site that rejected, before the round is requested again."""
+
+        def warn(self, step: int, warning: str) -> None:
+            super().warn(step, warning)
+            if "east: the site rejects" in warning:
+                keys.revoke("east")
+
+    sites = Sites(InProcessGrid(answer, {node: {} for node in NAMES}), 60.0, registry=keys)
+    config = override(recipe("ganet_seg_debug"), CONFIG | {"federation.quorum": 0.6})
+    trained = Federation("f", config, sites, FolderCheckpoints(tmp_path / "c"), Revokes(), least_sites=3)
+    trained.enrol()
+    trained.run()
+    assert tried[:5] == [1, 2, BAD, 1, 2]
+    assert [list(record.sites) for record in trained.ledger.rounds] == [["north", "south"]] * 2
