@@ -19,36 +19,49 @@ EVERYWHERE = Path("the federation")
 
 NO_FILE = Source(())
 
+WHOLE = "wt"
+SHOWN = 3
+"""Classes that a line about a site names: it may state many."""
+
 
 def compatible(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[list[SiteInfo], dict[str, str]]:
     """The sites that can train together, sorted by name, and what each other one lacks.
 
     The config decides where it names channels, regions or classes. Otherwise a site is left out that has nothing in
-    common with the majority, so that what one site states cannot stop the others.
+    common with the majority, so that what one site states cannot stop the others. Masks without the whole tumour
+    (`wt`), which every other region is a part of, are no masks to train on.
 
-    Raises FederationError where no channel, or no region, is common to a majority.
+    Raises FederationError where no channel is common to a majority, or several are to different majorities.
     """
     kept = sorted(sites, key=lambda site: site.name)
     reasons: dict[str, str] = {}
     segments = config.system.task == "segmentation"
-    for lacking in (_lacking_modalities, _lacking_masks if segments else _lacking_classes, _lacking_regions):
+    of_labels = _lacking_masks if segments else _lacking_classes
+    for lacking in (_lacking_modalities, _lacking_whole, of_labels, _lacking_regions):
         found = lacking(config, kept)
         reasons |= found
         kept = [site for site in kept if site.name not in found]
     return kept, reasons
 
 
+def unsuited(config: RunConfig, site: SiteInfo) -> str | None:
+    """What a site lacks of an agreed config, which names every field; None for one that can train by it."""
+    return compatible(config, [site])[1].get(site.name)
+
+
 def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
     """The config by which compatible sites train, resolved as `resolve` would for one cohort of all their cases.
 
-    Channels and regions are those that every site has, in a cohort's order; classes are those of any site, as a site
-    may lack one. Fields that the config names stay as they are.
+    Channels and regions are those that every site has, in a cohort's order. Classes are those that two sites have, as
+    a site may lack one, and of one or two sites all. Fields that the config names stay as they are.
 
     Raises ConfigError or DataError, as `resolve` does, for what all sites together lack.
     """
     joined = list(sites)
     with_masks = [site for site in joined if site.regions]
-    classes = frozenset() if config.system.task == "segmentation" else frozenset().union(*map(_classes, joined))
+    classes = frozenset() if config.system.task == "segmentation" else _common_classes(config, joined)
+    if len(classes) < 2 and left_out_classes(config, joined):
+        raise FederationError("federation: fewer than two classes are at two sites; name data.classes in the config")
     return resolve(
         config,
         _cohort(
@@ -57,6 +70,20 @@ def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
             classes,
         ),
     )
+
+
+def left_out_classes(config: RunConfig, sites: Iterable[SiteInfo]) -> dict[str, str]:
+    """By site, a text about the classes that `agree` leaves out because no other site has them."""
+    joined = list(sites)
+    if config.system.task == "segmentation" or config.data.classes is not None:
+        return {}
+    common = _common_classes(config, joined)
+    alone = {site.name: sorted(_classes(site) - common) for site in joined}
+    return {
+        site: f"its images of {_shortened(names)} are not used, as no other site has any; data.classes can name them"
+        for site, names in alone.items()
+        if names
+    }
 
 
 def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelScheme, int]:
@@ -98,7 +125,8 @@ def _lacking_regions(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, 
 def _lacking(field: str, by_site: Mapping[str, tuple[str, ...]], requested: Sequence[str] | None) -> dict[str, str]:
     """What each site lacks that is requested or, if all sites have no name in common, the name that most have.
 
-    Raises FederationError naming a site without it where these are half of the sites or fewer.
+    Raises FederationError where these are half of the sites or fewer, or where other sites lack another name that as
+    many have: an alphabet must not decide who takes part.
     """
     if requested is not None:
         missing = {site: [name for name in requested if name not in names] for site, names in by_site.items()}
@@ -112,16 +140,28 @@ def _lacking(field: str, by_site: Mapping[str, tuple[str, ...]], requested: Sequ
     sites_with = Counter(name for names in by_site.values() for name in set(names))
     if not sites_with:
         return dict.fromkeys(by_site, f"has no {field}; look at its data")
-    usual, number = max(sites_with.items(), key=lambda counted: (counted[1], counted[0]))
-    reasons = {
+    number = max(sites_with.values())
+    most = sorted(name for name, count in sites_with.items() if count == number)
+    lacking = {frozenset(site for site, names in by_site.items() if name not in names) for name in most}
+    if 2 * number <= len(by_site) or len(lacking) > 1:
+        raise FederationError(
+            f"federation: no {field} are left that all sites have, and no majority decides: {_shortened(most)} are "
+            f"each at {number} of {len(by_site)} sites; name data.{field} in the config, which leaves out sites without"
+        )
+    usual = most[-1]
+    return {
         site: f"has {_listed(names)} and no {usual}, which {number} of {len(by_site)} sites have"
         for site, names in by_site.items()
         if usual not in names
     }
-    if 2 * number <= len(by_site):
-        site, reason = next(iter(reasons.items()))
-        raise FederationError(f"{site}: {reason}; no {field} are left that all have; leave it out")
-    return reasons
+
+
+def _lacking_whole(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, str]:
+    return {
+        site.name: f"has {_listed(site.regions)} and no wt, of which they are parts; label it too"
+        for site in sites
+        if site.regions and WHOLE not in site.regions
+    }
 
 
 def _lacking_masks(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, str]:
@@ -148,6 +188,16 @@ def _lacking_classes(config: RunConfig, sites: Sequence[SiteInfo]) -> dict[str, 
     return reasons
 
 
+def _common_classes(config: RunConfig, sites: Sequence[SiteInfo]) -> frozenset[str]:
+    """Classes that the config names or that two sites have; all of two sites or fewer, of which neither is a majority.
+
+    What one site invents would otherwise be a class of everybody's model.
+    """
+    sites_with = Counter(name for site in sites for name in _classes(site))
+    named = frozenset(config.data.classes or ())
+    return frozenset(name for name, count in sites_with.items() if count > 1 or len(sites) <= 2 or name in named)
+
+
 def _classes(site: SiteInfo) -> frozenset[str]:
     return frozenset(site.classes or (LESION_CLASSES if site.regions else ()))
 
@@ -162,6 +212,11 @@ def _cohort(modalities: frozenset[str], regions: frozenset[str], classes: frozen
         for name in sorted(classes) or (None,)
     )
     return Cohort(EVERYWHERE, "", tuple(cases))
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.training.run_training import only_trainer, run_training
-from server.agreement import agree, agree_again, agreed_scheme, compatible
+from server.agreement import agree, agree_again, agreed_scheme, compatible, left_out_classes, unsuited
 from server.registry import Registry
 from server.session import train_federation
 from server.sites import Sites, ignore_line
@@ -62,10 +62,13 @@ def deploy(
     if (existing.folder / "config.json").exists():
         config, data = agree_again(request.config, existing.config()), existing.data()
     else:
-        joined = _compatible(request, _joined(request, sites, warn := partial(tracker.warn, 0)), warn)
+        joined = _joined(request, sites, warn := partial(tracker.warn, 0))
         config = with_site_batch_size(agree(request.config, joined), len(joined))
+        for name, text in left_out_classes(request.config, joined).items():
+            warn(f"{name}: {text}")
         write_line(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
         data = _data_record(config, joined)
+    sites.unsuited = partial(unsuited, config)
     run, _ = open_run(
         request.run_name, config, data, ELSEWHERE, split=NO_PATIENTS,
         command="flwr run", workers=1, device="cpu",  # Flower's own command line holds a secret of the run
@@ -82,16 +85,15 @@ def deploy(
 
 
 def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
-    """The hospitals' records. Members are then cleared: they enrol again and prepare data by the agreed config."""
+    """The hospitals' records, of those that can train together. Members are then cleared: they enrol again and prepare
+    data by the agreed config; the others are not asked again.
+
+    Raises FederationError when fewer than required can train together.
+    """
     sites_config = config_at_sites(request.config).to_json()
     instruction = RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config)
     sites.enrol(lambda node: instruction, request.least_sites, warn)
-    return sites.begin_again()
-
-
-def _compatible(request: Deployment, joined: list[SiteInfo], warn: Callable[[str], None]) -> list[SiteInfo]:
-    """Those that can train together. Raises FederationError when they are fewer than required."""
-    kept, reasons = compatible(request.config, joined)
+    kept, reasons = compatible(request.config, sites.members.values())
     for name, reason in reasons.items():
         warn(f"{name}: takes no part: {reason}")
     if len(kept) < request.least_sites:
@@ -99,6 +101,8 @@ def _compatible(request: Deployment, joined: list[SiteInfo], warn: Callable[[str
         raise FederationError(
             f"federation: {len(kept)} of {request.least_sites} required sites can train together{listed}"
         )
+    sites.leave_out(reasons)
+    sites.begin_again()
     return kept
 
 

@@ -41,6 +41,11 @@ def ignore_line(text: str) -> None:
     """Ignores a line."""
 
 
+def takes_all(info: SiteInfo) -> str | None:
+    """Finds nothing that a site lacks."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """A request to take part; times are on the monotonic clock."""
@@ -66,6 +71,8 @@ class Sites:
     """In a simulation, every site's folder by name, whose log has the reasons of rejections; empty in a deployment."""
     registry: Registry | None = None
     """Which node has the key of which site; None in a simulation, whose nodes have no keys."""
+    unsuited: Callable[[SiteInfo], str | None] = takes_all
+    """What a site lacks to train by the agreed config: it takes no part then, whenever it joins."""
     members: dict[int, SiteInfo] = field(default_factory=dict)
     """Sites that take part, by node."""
     revoked: dict[int, SiteInfo] = field(default_factory=dict)
@@ -128,14 +135,19 @@ class Sites:
         self._send_invitations(instruction, set())
         self._take_in_joined(warn)
 
-    def begin_again(self) -> list[SiteInfo]:
-        """The members, who then have to join anew, by another config; the next start waits for them."""
-        members = list(self.members.values())
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Members, by name with what each lacks, that cannot train with the others: no start waits for them."""
+        for node, info in list(self.members.items()):
+            if info.name in reasons:
+                self.rejecting[node] = reasons[info.name]
+                del self.members[node]
+
+    def begin_again(self) -> None:
+        """Have the members join anew, by another config; the next start waits for them."""
         self.expected |= set(self.members)
         self.members.clear()
         self.joining.clear()  # a late reply would be about the earlier config
         self.joined.clear()
-        return members
 
     def ask(
         self,
@@ -287,6 +299,8 @@ class Sites:
                 )
             if any(info.name == member.name for member in self.members.values()):
                 raise FederationError("another site has its name; change name in its site.toml")
+            if (lacking := self.unsuited(info)) is not None:
+                raise FederationError(lacking)
         except FederationError as error:
             if self.rejecting.get(node) != str(error):
                 warn(f"{self.label(node)}: takes no part: {error}")

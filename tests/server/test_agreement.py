@@ -13,7 +13,7 @@ from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.systems import recipe
-from server.agreement import agree, agree_again, agreed_scheme, compatible
+from server.agreement import agree, agree_again, agreed_scheme, compatible, left_out_classes, unsuited
 
 SEGMENTS = recipe("ganet_seg_debug")
 CLASSIFIES = recipe("dl_gan_cnn_debug")
@@ -77,6 +77,7 @@ def test_agree_is_idempotent():
         ({}, site("b", ("swi",)), "has swi and no t2, which 2 of 3 sites have"),
         ({}, site("b", regions=()), "has no masks, which ganet_seg_debug trains on"),
         ({}, site("b", ()), "has nothing and no t2"),
+        ({}, site("b", regions=("et",)), "has et and no wt, of which they are parts"),
     ],
 )
 def test_compatible_leaves_out_site_that_lacks_what_the_others_have(changes, lacking, reason):
@@ -94,9 +95,63 @@ def test_compatible_keeps_sites_that_share_some_names():
     assert compatible(SEGMENTS, sites) == (sites, {})
 
 
-def test_compatible_raises_where_no_majority_has_anything_in_common():
-    with pytest.raises(FederationError, match=r"^a: has t1 and no t2, which 1 of 2 sites have; no modalities are left"):
-        compatible(SEGMENTS, [site("b", ("t2",)), site("a", ("t1",))])
+@pytest.mark.parametrize(
+    ("modalities", "most"),
+    [
+        ([("t1",), ("t2",)], "t1, t2 are each at 1 of 2"),
+        ([("t1",), ("t1", "t2"), ("t1", "t2"), ("t2",)], "t1, t2 are each at 3 of 4"),
+    ],
+)
+def test_compatible_raises_where_no_majority_decides(modalities, most):
+    """The alphabet would choose t2, and leave out whoever lacks it."""
+    sites = [site(name, has) for name, has in zip("abcd", modalities, strict=False)]
+    with pytest.raises(FederationError, match=rf"{most} sites; name data\.modalities in the config"):
+        compatible(SEGMENTS, sites)
+    kept, reasons = compatible(override(SEGMENTS, {"data.modalities": ["t1"]}), sites)
+    assert "a" in [each.name for each in kept]
+    assert list(reasons) == [sites[-1].name]
+
+
+def test_compatible_leaves_out_masks_without_whole_tumour_where_others_name_classes():
+    named = [site(name, regions=(), classes=("healthy", "lesion", "no lesion")) for name in "ac"]
+    kept, reasons = compatible(CLASSIFIES, [*named, site("b", regions=("et",))])
+    assert [each.name for each in kept] == ["a", "c"]
+    assert reasons["b"].startswith("has et and no wt")
+    assert agree(CLASSIFIES, kept).data.regions is None
+
+
+INVENTED = tuple(f"c{number:02}" for number in range(63))
+
+
+def test_agree_ignores_classes_that_one_of_three_sites_states():
+    honest = [site(name, regions=(), classes=("glioma", "no tumour")) for name in "ac"]
+    sites, reasons = compatible(CLASSIFIES, [*honest, site("b", regions=(), classes=("glioma", *INVENTED))])
+    assert reasons == {}
+    assert agree(CLASSIFIES, sites).data.classes == ("no tumour", "glioma")
+    (text,) = left_out_classes(CLASSIFIES, sites).items()
+    assert text == (
+        "b",
+        "its images of c00, c01, c02 and 60 more are not used, as no other site has any; data.classes can name them",
+    )
+    named = override(CLASSIFIES, {"data.classes": ["no tumour", "glioma", "c07"]})
+    assert agree(named, sites).data.classes == ("no tumour", "glioma", "c07")
+    assert left_out_classes(named, sites) == {}
+
+
+def test_agree_asks_for_classes_where_no_two_sites_share_two():
+    sites = [site(name, regions=(), classes=("glioma", f"of {name}")) for name in "abc"]
+    with pytest.raises(FederationError, match=r"name data\.classes in the config"):
+        agree(CLASSIFIES, sites)
+
+
+def test_unsuited_names_what_a_late_site_lacks_of_the_agreement():
+    agreed = agree(SEGMENTS, [site("a", ("t1", "flair")), site("b", ("t1", "flair"), ("wt", "tc"))])
+    assert unsuited(agreed, site("c")) is None
+    assert str(unsuited(agreed, site("c", ("t1",)))).startswith("has no flair")
+    assert str(unsuited(agreed, site("c", regions=("wt",)))).startswith("has no tc")
+    named = agree(CLASSIFIES, [site(name, regions=(), classes=("glioma", "no tumour")) for name in "ab"])
+    assert unsuited(named, site("c", ("t1", "t1ce", "t2", "flair"), (), ("glioma",))) is None
+    assert str(unsuited(named, site("c", regions=(), classes=("cat",)))).startswith("has cat")
 
 
 def test_agree_unites_classes_with_negative_first():

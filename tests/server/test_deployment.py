@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, Message
 
 from clients.app import app
 from ganseg_dist.config import RunConfig, override
@@ -15,9 +16,10 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, FederationError, RunError
 from ganseg_dist.federation import egress_manifest
-from ganseg_dist.federation.flower import unpack_instruction
+from ganseg_dist.federation.flower import pack_reply, unpack_instruction
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.protocol import PREFLIGHT
+from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.federation.versions import installed
 from ganseg_dist.systems import recipe
@@ -228,3 +230,37 @@ def test_deploy_admits_site_after_site_toml_is_corrected(hospitals, registered, 
     run = deploy(deployment(), hospitals, registered, tracker=Engineer())
     assert run.finished
     assert warned == [f"{label('south')}: takes no part: the site rejects the config"]
+
+
+class SomeModalities:
+    """The hospitals' app, and a third site's, which states T1 alone whenever it joins, and trains when it is asked."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        if context.node_id != 3:
+            return app(message, context)
+        self.kinds.append(message.metadata.message_type)
+        info = SiteInfo("west", 3, 3, 30, ("swi",), ("wt",), (), BRATS.of_regions(("wt",)))
+        return Message(pack_reply({"description": info.description()}, info.counts()), reply_to=message)
+
+
+def test_deploy_asks_nothing_more_of_a_site_that_cannot_train_with_the_others(hospitals, tmp_path):
+    keys, answer = registry(tmp_path, {1: "north", 2: "south", 3: "west"}), SomeModalities()
+    grid = InProcessGrid(answer, {**hospitals.nodes, 3: {}})
+    lines: list[str] = []
+    run = deploy(deployment(), grid, keys, tracker=Tracker(), write_line=lines.append)
+    assert answer.kinds == ["query.preflight"]
+    assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
+    assert lines.count(f"{label('west')} takes part, with 3 patients") == 1, "before the agreement"
+
+
+def test_deploy_resumes_without_a_site_that_lacks_what_was_agreed_on(hospitals, tmp_path):
+    keys, answer = registry(tmp_path, {1: "north", 2: "south", 3: "west"}), SomeModalities()
+    interrupt_in_second_round(hospitals, keys, deployment())
+    run = deploy(deployment(), InProcessGrid(answer, {**hospitals.nodes, 3: {}}), keys, tracker=Tracker())
+    assert answer.kinds == ["query.preflight"]
+    federation = run.federation()
+    assert federation is not None
+    assert sorted(federation.sites) == ["north", "south"]
