@@ -16,20 +16,30 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from starlette.middleware import Middleware
 
+LATEST = 1e11
+"""Seconds: no time of a message is later, or longer."""
+
 
 def run_superlink(middleware: Middleware) -> None:
     """Run `flower-superlink` with this ASGI middleware outermost; Flower takes none from outside."""
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
 
+    from ganseg_dist.compat.flower_store import protect_store
+
     others = extensions.get_middleware()
     extensions.get_middleware = lambda: (middleware, *others)
     _reject_messages_of_others()
+    protect_store()
     flower_superlink()
 
 
 def _reject_messages_of_others() -> None:
-    """Let a node push its own messages only: Flower compares the key with the request, not with the messages in it."""
+    """Let a node push its own messages only: Flower compares the key with the request, not with the messages in it.
+
+    Nor does Flower compare a message with the tree of its objects, or its times with what a database stores: NaN is
+    read back as nothing, and whoever polls for the message then gets an error.
+    """
     from flwr.superlink.servicer.fleet import fleet_handlers
     from starlette.exceptions import HTTPException
 
@@ -39,9 +49,23 @@ def _reject_messages_of_others() -> None:
     def push_own(request: Any, state: Any) -> Any:
         if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
             raise HTTPException(403, "a node sends its own messages alone")
+        if not _is_storable(request):
+            raise HTTPException(400, "a node sends one message, with the tree of its objects and finite times")
         return push(request, state)
 
     names["push_messages"] = push_own
+
+
+def _is_storable(request: Any) -> bool:
+    """Whether a node's request holds one message and the tree below it, with times that a database can store."""
+    if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
+        return False
+    metadata = request.messages_list[0].metadata
+    times = (metadata.created_at, metadata.ttl, *request.clientapp_runtime_list)
+    return (
+        request.message_object_trees[0].object_id == metadata.message_id
+        and all(0 <= time <= LATEST for time in times)  # NaN is not
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The private names of Flower that compat/flower.py touches; tests/deploy tests what they do with real processes."""
 
+import math
+
 import httpx
 import pytest
 from flwr.app import Message, RecordDict
@@ -7,8 +9,9 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import PARTITION_ID_KEY, Status, SubStatus
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import Metadata
+from flwr.proto.message_pb2 import Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.object_store.sql_object_store import SqlObjectStore
 from flwr.supercore.primitives.asymmetric import generate_key_pairs
 from flwr.supercore.protobuf.client import ProtobufRequestContext
 from flwr.superlink import cli as link_cli
@@ -17,6 +20,7 @@ from flwr.superlink import main as superlink
 from flwr.superlink.grid import InMemoryGrid
 from flwr.superlink.routers.fleet import router as fleet_router
 from flwr.superlink.servicer.fleet import fleet_handlers
+from flwr.superlink.servicer.runtime import runtime_handlers
 from flwr.supernode import cli as node_cli
 from flwr.supernode import fleet_http_connection as node_connection
 from flwr.supernode import start_client_internal
@@ -63,8 +67,16 @@ def test_run_superlink_puts_middleware_first(monkeypatch):
     middleware, seen = Middleware(Starlette), []
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
     monkeypatch.setattr(link_cli, "flower_superlink", lambda: seen.extend(extensions.get_middleware()))
+    for name in ("push_messages", "pull_messages"):
+        monkeypatch.setattr(runtime_handlers, name, getattr(runtime_handlers, name))
+    monkeypatch.setattr(fleet_handlers, "push_messages", fleet_handlers.push_messages)
+    for name in ("preregister", "put"):
+        monkeypatch.setattr(SqlObjectStore, name, getattr(SqlObjectStore, name))
+    plain = (runtime_handlers.pull_messages, SqlObjectStore.put, fleet_handlers.push_messages)
     flower.run_superlink(middleware)
     assert seen[0] is middleware
+    patched = (runtime_handlers.pull_messages, SqlObjectStore.put, fleet_handlers.push_messages)
+    assert all(one is not other for one, other in zip(plain, patched, strict=True))
 
 
 def test_flower_uses_patched_private_names():
@@ -91,8 +103,13 @@ def test_flower_run_states_and_partition_key_have_known_values():
 
 
 def push(sender: int, pusher: int) -> PushMessagesRequest:
-    message = ProtoMessage(metadata=Metadata(src_node_id=sender))
-    return PushMessagesRequest(node=Node(node_id=pusher), messages_list=[message])
+    message = ProtoMessage(metadata=Metadata(src_node_id=sender, message_id="a" * 64, created_at=1.8e9, ttl=60.0))
+    return PushMessagesRequest(
+        node=Node(node_id=pusher),
+        messages_list=[message],
+        message_object_trees=[ObjectTree(object_id="a" * 64)],
+        clientapp_runtime_list=[1.5],
+    )
 
 
 def test_superlink_takes_messages_of_the_node_that_pushes_them_only(monkeypatch):
@@ -106,6 +123,52 @@ def test_superlink_takes_messages_of_the_node_that_pushes_them_only(monkeypatch)
     assert rejected.value.status_code == 403
     assert len(pushed) == 1
     assert "fleet_handlers" in fleet_router.fleet_push_messages.__code__.co_names, "the router looks it up by module"
+
+
+def with_times(**times: float) -> PushMessagesRequest:
+    request = push(5, 5)
+    for name, value in times.items():
+        setattr(request.messages_list[0].metadata, name, value)
+    return request
+
+
+def with_runtime(seconds: float) -> PushMessagesRequest:
+    request = push(5, 5)
+    request.clientapp_runtime_list[0] = seconds
+    return request
+
+
+def with_trees(*trees: ObjectTree) -> PushMessagesRequest:
+    request = push(5, 5)
+    del request.message_object_trees[:]
+    request.message_object_trees.extend(trees)
+    return request
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        with_times(ttl=math.nan),
+        with_times(ttl=math.inf),
+        with_times(ttl=-1.0),
+        with_times(created_at=math.nan),
+        with_times(created_at=-math.inf),
+        with_times(created_at=1e300),
+        with_runtime(math.nan),
+        with_runtime(math.inf),
+        with_trees(ObjectTree(object_id="b" * 64, children=[ObjectTree(object_id="a" * 64)])),
+        with_trees(),
+        with_trees(ObjectTree(object_id="a" * 64), ObjectTree(object_id="b" * 64)),
+        PushMessagesRequest(node=Node(node_id=5)),
+    ],
+)
+def test_superlink_takes_no_message_that_it_could_not_deliver(request_, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(fleet_handlers, "push_messages", lambda request, state: pushed.append(request))
+    flower._reject_messages_of_others()
+    with pytest.raises(HTTPException) as rejected:
+        fleet_handlers.push_messages(request_, None)
+    assert (rejected.value.status_code, pushed) == (400, [])
 
 
 def test_run_supernode_sends_a_rejected_request_again_signed_anew(monkeypatch):

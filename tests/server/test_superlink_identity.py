@@ -33,6 +33,9 @@ from server.registration import register, revoke
 from server.registry import FILE, Registry
 
 
+ID = "a" * 64
+
+
 class Hospital:
     """A node's requests, signed with its key."""
 
@@ -51,12 +54,13 @@ class Hospital:
         self.client.PullMessages(PullMessagesRequest(node=Node(node_id=node)))
 
     def push(self, node: int, sender: int) -> None:
-        message = Message(metadata=Metadata(run_id=1, src_node_id=sender, message_type="train"))
+        times = {"created_at": 1.8e9, "ttl": 60.0}
+        message = Message(metadata=Metadata(run_id=1, src_node_id=sender, message_type="train", message_id=ID, **times))
         self.client.PushMessages(
             PushMessagesRequest(
                 node=Node(node_id=node),
                 messages_list=[message],
-                message_object_trees=[ObjectTree()],
+                message_object_trees=[ObjectTree(object_id=ID)],
                 clientapp_runtime_list=[0.0],
             )
         )
