@@ -13,7 +13,7 @@ from pathlib import Path
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from ganseg_dist.compat.flower import pull_reply
+from ganseg_dist.compat.flower_replies import pull_reply
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.flower import pack_instruction, unpack_reply
 from ganseg_dist.federation.protocol import PREFLIGHT, SITE_ERROR_CODES, RoundInstruction, error_text
@@ -33,6 +33,10 @@ ASK_AGAIN_SECONDS = 30.0
 GRACE_SECONDS = 30.0
 """Seconds that a start with enough members still waits for nodes that have never answered: sites that are all there
 answer at about the same time, and the first of them must not decide who is in the first round."""
+LARGEST_ANSWER = 2**24
+"""Bytes of a reply's arrays besides weights: a site's description or fingerprint, and the arrays' headers."""
+LARGEST_ENCODING = 2
+"""Bytes of an encoded update for each byte of the weights: of `topk`, values and their places."""
 LOGGED_AT = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")
 """The timestamp at the start of a line of a site's log."""
 
@@ -173,8 +177,9 @@ class Sites:
         present = [node for node in recipients if (kind, node) not in self.away and node not in self.silent]
         waiting = self._push(kind, dict.fromkeys(recipients, pack_instruction(instruction, arrays)), request.end)
         self.bytes_out += len(recipients) * sum(array.nbytes for array in arrays.values())
+        largest = LARGEST_ANSWER + LARGEST_ENCODING * sum(array.nbytes for array in arrays.values())
         while waiting:
-            for node, reply in self._receive(waiting):
+            for node, reply in self._receive(waiting, largest):
                 self.write_line(request.take(node, reply))
             show(request.answers)
             if request.is_over(present):
@@ -245,14 +250,17 @@ class Sites:
     def _collect_joined(self) -> None:
         """Fetch replies to invitations: Flower drops a reply with its request, however long a round is."""
         waiting = {name: invitation.node for name, invitation in self.joining.items()}
-        self.joined += self._receive(waiting)
+        self.joined += self._receive(waiting, LARGEST_ANSWER)
         self.joining = {name: self.joining[name] for name in waiting}
 
-    def _receive(self, waiting: dict[str, int]) -> Iterator[tuple[int, Message]]:
-        """The replies since the last call, with their nodes; their messages are removed from `waiting`."""
+    def _receive(self, waiting: dict[str, int], largest: int) -> Iterator[tuple[int, Message]]:
+        """The replies since the last call, with their nodes; their messages are removed from `waiting`.
+
+        One whose arrays have more than `largest` bytes has no content.
+        """
         # The SuperLink's own reply for a lost node comes from no node, so a reply's node is that of its request.
         for message_id, node in list(waiting.items()):
-            reply = pull_reply(self.grid, message_id)
+            reply = pull_reply(self.grid, message_id, largest)
             if reply is not None:
                 del waiting[message_id]
                 self.bytes_in += _size(reply)

@@ -2,7 +2,8 @@
 
 Only `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation` are public. Each function imports what it
 needs: a server, a hospital's node and a command need different parts. `flower_control` has what a command asks of a
-SuperLink, `flower_log` what Flower logs.
+SuperLink, `flower_log` what Flower logs, `flower_store` what a SuperLink stores, `flower_replies` how a server takes
+replies from it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from starlette.middleware import Middleware
 
 LATEST = 1e11
 """Seconds: no time of a message is later, or longer."""
+LARGEST_TREE = 20_000
+"""Objects of a message: two for each array, and one for each 5 MiB of it."""
 
 
 def run_superlink(middleware: Middleware) -> None:
@@ -58,12 +61,15 @@ def _reject_messages_of_others() -> None:
 
 def _is_storable(request: Any) -> bool:
     """Whether a node's request holds one message and the tree below it, with times that a database can store."""
+    from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+
     if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
         return False
-    metadata = request.messages_list[0].metadata
+    (tree,), metadata = request.message_object_trees, request.messages_list[0].metadata
     times = (metadata.created_at, metadata.ttl, *request.clientapp_runtime_list)
     return (
-        request.message_object_trees[0].object_id == metadata.message_id
+        tree.object_id == metadata.message_id
+        and sum(1 for _ in iterate_object_tree(tree)) <= LARGEST_TREE
         and all(0 <= time <= LATEST for time in times)  # NaN is not
     )
 
@@ -128,25 +134,6 @@ def run_clientapp(app: ClientApp, check_bundle: Callable[[bytes], None]) -> None
     names["install_from_fab"] = lambda bundle, **options: check_bundle(bundle)
     names["get_load_client_app_fn"] = lambda **options: lambda fab_id, fab_version, fab_hash: app
     flwr_clientapp()
-
-
-def pull_reply(grid: Grid, message_id: str) -> Message | None:
-    """The reply to a message; None before it has arrived.
-
-    Over a network, Flower builds a reply of the objects that its node sent, and raises whatever goes wrong there; the
-    other replies of the same pull are then lost. So each is pulled alone, and one that cannot be built has no content.
-    """
-    import httpx
-    from flwr.superlink.grid import HttpGrid
-
-    try:
-        return next(iter(grid.pull_messages([message_id])), None)
-    except (OSError, httpx.HTTPError):  # of the connection
-        raise
-    except Exception:
-        if not isinstance(grid, HttpGrid):
-            raise
-        return Message(RecordDict(), dst_node_id=0, message_type=MessageType.TRAIN)
 
 
 def is_simulated(grid: Grid) -> bool:

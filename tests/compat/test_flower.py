@@ -158,6 +158,7 @@ def with_trees(*trees: ObjectTree) -> PushMessagesRequest:
         with_runtime(math.inf),
         with_trees(ObjectTree(object_id="b" * 64, children=[ObjectTree(object_id="a" * 64)])),
         with_trees(),
+        with_trees(ObjectTree(object_id="a" * 64, children=[ObjectTree(object_id="b" * 64)] * 20_000)),
         with_trees(ObjectTree(object_id="a" * 64), ObjectTree(object_id="b" * 64)),
         PushMessagesRequest(node=Node(node_id=5)),
     ],

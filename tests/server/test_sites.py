@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
@@ -208,9 +209,15 @@ def test_sites_enrol_raises_at_once_in_simulation_with_line_of_site_log(tmp_path
 class MalformedGrid(HttpGrid):
     """Flower's grid of a SuperLink, which raises for the reply of a node whose objects are malformed."""
 
-    def __init__(self, malformed: Exception) -> None:
+    def __init__(self, malformed: Exception, of_others: Exception | None = None) -> None:
         self.inner = InProcessGrid(empty_reply, {1: {}, 2: {}, 3: {}})
         self.malformed = malformed
+        self.of_others = of_others
+
+    def get_node_ids(self) -> Iterable[int]:
+        if self.of_others is not None:
+            raise self.of_others
+        return self.inner.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return self.inner.push_messages(messages)
@@ -222,9 +229,22 @@ class MalformedGrid(HttpGrid):
         return self.inner.pull_messages(names)
 
 
+def http_error(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "https://hub")
+    return httpx.HTTPStatusError("", request=request, response=httpx.Response(status, request=request))
+
+
 @pytest.mark.parametrize(
     "malformed",
-    [ValueError(), KeyError("0" * 64), TypeError(), RecursionError(), UnicodeDecodeError("utf-8", b"", 0, 0, "")],
+    [
+        http_error(500),
+        http_error(400),
+        ValueError(),
+        KeyError("0" * 64),
+        TypeError(),
+        RecursionError(),
+        UnicodeDecodeError("utf-8", b"", 0, 0, ""),
+    ],
 )
 def test_sites_ask_keeps_replies_beside_malformed_one(malformed):
     replies = Sites(MalformedGrid(malformed), deadline_seconds=5).ask("train", INSTRUCTION, {}, [1, 2, 3])
@@ -236,6 +256,12 @@ def test_sites_ask_keeps_replies_beside_malformed_one(malformed):
 def test_sites_ask_raises_error_of_connection():
     with pytest.raises(ConnectionError):
         Sites(MalformedGrid(ConnectionError()), deadline_seconds=5).ask("train", INSTRUCTION, {}, [1, 2, 3])
+
+
+@pytest.mark.parametrize("of_others", [http_error(500), httpx.ConnectError("")])
+def test_sites_ask_raises_error_of_a_superlink_that_answers_nothing(of_others):
+    with pytest.raises(type(of_others)):
+        Sites(MalformedGrid(http_error(500), of_others), deadline_seconds=5).ask("train", INSTRUCTION, {}, [1, 2, 3])
 
 
 FORGED = "no data\nfinished: /all/good\x1b[2J"

@@ -32,7 +32,6 @@ from server.control import CONNECTION
 from server.registration import register, revoke
 from server.registry import FILE, Registry
 
-
 ID = "a" * 64
 
 

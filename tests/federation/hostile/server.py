@@ -17,7 +17,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from ganseg_dist.compat.flower import pull_reply
+from ganseg_dist.compat.flower_replies import pull_reply
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
@@ -97,7 +97,7 @@ def _sent(grid: Grid, node: int, kind: str, contents: list[RecordDict]) -> Count
     end = time.monotonic() + SECONDS
     while waiting and time.monotonic() < end:
         for message_id in list(waiting):
-            reply = pull_reply(grid, message_id)
+            reply = pull_reply(grid, message_id, 2**24)
             if reply is not None:
                 waiting.discard(message_id)
                 outcome[str(reply.error.code) if reply.has_error() else "answer"] += 1
