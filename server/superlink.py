@@ -2,7 +2,8 @@
 
 Flower 1.42 serves everything on one port and authenticates only nodes. Whoever reaches the port may register a node's
 key, start a run, which is code that nodes execute, and take the server's own tasks (`/v1/control`, `/v1/runtime`).
-Here these endpoints answer only the server's own machine. Takes the options of `flower-superlink`, and checks the
+Here these endpoints answer only the server's own machine, and the nodes' ones read only so much of a request
+(`bounded_requests`). Takes the options of `flower-superlink`, and checks the
 certificate and the port before it starts.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import errno
-import ipaddress
 import socket
 import sys
 from pathlib import Path
@@ -26,6 +26,9 @@ from ganseg_dist.errors import ConfigError, GansegError
 from ganseg_dist.federation.certificates import check_server_certificate
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable
+from server.bounded_requests import BoundedRequests, in_registry
+from server.own_machine import is_own_machine
+from server.registry import Registry
 
 EXPIRES_SOON = datetime.timedelta(days=30)
 OPEN_TO_ALL = "/v1/fleet/"
@@ -40,20 +43,10 @@ class LoopbackOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection: answer with 403, or pass it on."""
-        if scope["type"] == "lifespan" or scope["path"].startswith(OPEN_TO_ALL) or _is_own_machine(scope):
+        if scope["type"] == "lifespan" or scope["path"].startswith(OPEN_TO_ALL) or is_own_machine(scope):
             await self.app(scope, receive, send)
         else:
             await PlainTextResponse("This answers the server's own machine alone.", 403)(scope, receive, send)
-
-
-def _is_own_machine(scope: Scope) -> bool:
-    """Whether the connection comes over the loopback interface. A proxy on this machine would hide its origin."""
-    client = scope.get("client")
-    if client is None:
-        return False
-    address = ipaddress.ip_address(client[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def check(options: argparse.Namespace) -> str | None:
@@ -89,13 +82,14 @@ def main() -> None:
     """Start the SuperLink."""
     try:
         warning = check(_options())
+        registry = Registry.from_environment()
     except GansegError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     if warning is not None:
         print(printable(f"warning: {warning}"), file=sys.stderr)
     explain_flower_log()
-    run_superlink(Middleware(LoopbackOnly))
+    run_superlink(Middleware(LoopbackOnly), Middleware(BoundedRequests, is_registered=in_registry(registry)))
 
 
 if __name__ == "__main__":

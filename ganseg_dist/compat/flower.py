@@ -8,10 +8,12 @@ replies from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
@@ -23,15 +25,15 @@ LARGEST_TREE = 20_000
 """Objects of a message: two for each array, and one for each 5 MiB of it."""
 
 
-def run_superlink(middleware: Middleware) -> None:
-    """Run `flower-superlink` with this ASGI middleware outermost; Flower takes none from outside."""
+def run_superlink(*middleware: Middleware) -> None:
+    """Run `flower-superlink` with this ASGI middleware outermost, the first one first; Flower takes none itself."""
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
 
     from ganseg_dist.compat.flower_store import protect_store
 
     others = extensions.get_middleware()
-    extensions.get_middleware = lambda: (middleware, *others)
+    extensions.get_middleware = lambda: (*middleware, *others)
     _reject_messages_of_others()
     protect_store()
     flower_superlink()
@@ -72,6 +74,27 @@ def _is_storable(request: Any) -> bool:
         and sum(1 for _ in iterate_object_tree(tree)) <= LARGEST_TREE
         and all(0 <= time <= LATEST for time in times)  # NaN is not
     )
+
+
+def signing_key(headers: Mapping[str, str]) -> bytes | None:
+    """The public key, in PEM, that signed a node's request, by its headers alone; None without a valid signature.
+
+    What is signed is the time, which Flower compares with its own, and the node that the request names, once it has
+    read all of it.
+    """
+    from flwr.common.constant import TIMESTAMP_HEADER
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+    from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
+
+    try:
+        key, signature = (
+            base64.b64decode(headers[name], validate=True)
+            for name in (FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER)
+        )
+        signed = verify_signature(bytes_to_public_key(key), headers[TIMESTAMP_HEADER].encode("ascii"), signature)
+    except (KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):  # of another kind of key, too
+        return None
+    return key if signed else None
 
 
 @dataclass(frozen=True, slots=True)

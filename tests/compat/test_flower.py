@@ -64,7 +64,7 @@ def test_run_supernode_reads_no_settings_of_a_bundle(monkeypatch):
 
 
 def test_run_superlink_puts_middleware_first(monkeypatch):
-    middleware, seen = Middleware(Starlette), []
+    middleware, inner, seen = Middleware(Starlette), Middleware(Starlette), []
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
     monkeypatch.setattr(link_cli, "flower_superlink", lambda: seen.extend(extensions.get_middleware()))
     for name in ("push_messages", "pull_messages"):
@@ -73,8 +73,9 @@ def test_run_superlink_puts_middleware_first(monkeypatch):
     for name in ("preregister", "put"):
         monkeypatch.setattr(SqlObjectStore, name, getattr(SqlObjectStore, name))
     plain = (runtime_handlers.pull_messages, SqlObjectStore.put, fleet_handlers.push_messages)
-    flower.run_superlink(middleware)
+    flower.run_superlink(middleware, inner)
     assert seen[0] is middleware
+    assert seen[1] is inner
     patched = (runtime_handlers.pull_messages, SqlObjectStore.put, fleet_handlers.push_messages)
     assert all(one is not other for one, other in zip(plain, patched, strict=True))
 
