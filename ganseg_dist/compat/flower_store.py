@@ -99,8 +99,8 @@ def _keep_true_children() -> None:
     arrays, to anybody. Here the content decides once it is there. Before, the server's registration does, and else the
     last one: an upload then corrects it.
     """
-    names = vars(SqlObjectStore)
-    register, put = names["preregister"], names["put"]
+    patched: Any = SqlObjectStore
+    register, put = patched.preregister, patched.put
     of_server: set[str] = set()
     """Ids that the server has registered and not yet uploaded."""
 
@@ -123,8 +123,7 @@ def _keep_true_children() -> None:
                 _set_children(session, object_id, children)
             of_server.discard(object_id)
 
-    SqlObjectStore.preregister = preregister  # type: ignore[method-assign]
-    SqlObjectStore.put = put_with_children  # type: ignore[method-assign]
+    patched.preregister, patched.put = preregister, put_with_children
 
 
 def _may_correct(session: Session, of_server: Set[str]) -> Callable[[str, Set[str]], bool]:

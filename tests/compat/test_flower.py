@@ -82,6 +82,7 @@ def test_run_superlink_puts_middleware_first(monkeypatch):
 
 def test_flower_uses_patched_private_names():
     assert {"install_from_fab", "get_load_client_app_fn"} <= {*node.run_clientapp.__code__.co_names}
+    assert superlink._RUNTIME_HANDLERS is runtime_handlers
     assert superlink._get_middleware.__code__.co_names[:2] == ("extensions", "get_middleware")
 
 
