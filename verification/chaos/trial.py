@@ -103,8 +103,12 @@ class Command:
 
 
 def digests(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file that one of the patterns names, by its path in the folder."""
-    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    """SHA-256 of each file that one of the patterns names, by its path in the folder.
+
+    MLflow's copies of models, in folders of random names, are left out.
+    """
+    found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    files = sorted(file for file in found if "mlartifacts" not in file.parts)
     return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
