@@ -60,6 +60,8 @@ def run_training(
             _finish(run, checkpoint, monitors, seconds=seconds())
             tracked.log_results(run)
             tracked.end("FINISHED")
+            # Last: a finished run has a model, also in MLflow. A kill before repeats the steps above.
+            run.describe(status="finished")
 
 
 @contextmanager
@@ -108,7 +110,6 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
     weights = checkpoint / "networks.safetensors"
     scheme = data.labels.of_model(config.data.regions or (), f"{run.folder / 'data.json'}: labels")
     write_model(run.model, config, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
-    run.describe(status="finished")  # last: a finished run has a model
 
 
 def epochs_kept(history: Sequence[Epoch], monitors: Mapping[str, Monitor], config: RunConfig) -> dict[str, Kept]:
