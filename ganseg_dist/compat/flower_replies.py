@@ -14,8 +14,6 @@ from typing import Any
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-TRIES = 3
-"""Requests for an object that the SuperLink has not got, a second apart: it delivers complete replies alone."""
 SECONDS, BYTES_A_SECOND = 30.0, 2**23
 """A reply's objects arrive within so many seconds, plus those of its bytes at this rate, a slow machine's."""
 
@@ -69,7 +67,8 @@ def _bounded(largest: int) -> Iterator[None]:
                 raise ValueError("the reply is too large or too slow")
             return content
 
-        return pull(object_ids, fetch, max_tries_per_object=TRIES)
+        # The SuperLink delivers complete replies, but for one that came as it was asked.
+        return pull(object_ids, fetch, max_tries_per_object=None, max_time=end - time.monotonic())
 
     def inflate_bounded(object_id: str, contents: dict[str, bytes]) -> Any:
         if inflated_bytes(contents) > largest:

@@ -6,6 +6,8 @@ content, which names its children. A sender first registers the tree and then up
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +27,9 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
+LOOK_SECONDS = 5.0
+"""Between two requests to Flower for a reply that is not there."""
+
 _from_server: ContextVar[bool] = ContextVar("from_server", default=False)
 """Whether the tree that is being registered is the server's."""
 
@@ -41,34 +46,42 @@ def _deliver_complete_replies() -> None:
 
     Flower delivers it once its tree is registered; the server then waits for each object, while no other reply is
     delivered. A sender that stops uploading is an error reply to Flower, once its session has expired.
+
+    A reply may be registered between the look at what is there and Flower's own: Flower is asked for replies that are
+    not there, which are errors of lost nodes then, only now and then.
     """
     names = vars(runtime_handlers)
     pull = names["pull_messages"]
+    looked: dict[str, float] = {}
+    """When Flower was asked last for a reply that was not there, on the monotonic clock."""
+
+    def is_due(message_id: str) -> bool:
+        if time.monotonic() - looked.get(message_id, -math.inf) < LOOK_SECONDS:
+            return False
+        looked[message_id] = time.monotonic()
+        return True
 
     def pull_complete(request: Any, state: Any, task: Any) -> Any:
-        incomplete = _incomplete(state, set(request.message_ids))
-        if incomplete:
-            complete = [message_id for message_id in request.message_ids if message_id not in incomplete]
-            request = type(request)(message_ids=complete)
-        return pull(request, state, task)
+        complete, incomplete = _replies(state, set(request.message_ids))
+        for message_id in complete:
+            looked.pop(message_id, None)
+        wanted = [each for each in request.message_ids if each in complete or (each not in incomplete and is_due(each))]
+        return pull(type(request)(message_ids=wanted), state, task)
 
     names["pull_messages"] = pull_complete
 
 
-def _incomplete(state: Any, message_ids: Set[str]) -> Set[str]:
-    """Which of these messages have a reply that is being uploaded."""
-    query = (
-        select(MessageRes.reply_to_message_id)
-        .join(ObjectPushSessionRoot, ObjectPushSessionRoot.root_object_id == MessageRes.message_id)
+def _replies(state: Any, message_ids: Set[str]) -> tuple[set[str], set[str]]:
+    """Which of these messages have a reply that is complete, and which one that is being uploaded."""
+    replied = select(MessageRes.reply_to_message_id).where(MessageRes.reply_to_message_id.in_(message_ids))
+    uploading = (
+        replied.join(ObjectPushSessionRoot, ObjectPushSessionRoot.root_object_id == MessageRes.message_id)
         .join(ObjectPushSession, ObjectPushSession.session_id == ObjectPushSessionRoot.session_id)
-        .where(
-            MessageRes.reply_to_message_id.in_(message_ids),
-            ObjectPushSession.pending_count > 0,
-            ObjectPushSession.expires_at > now(),
-        )
+        .where(ObjectPushSession.pending_count > 0, ObjectPushSession.expires_at > now())
     )
     with state.session() as session:
-        return set(session.scalars(query))
+        incomplete = set(session.scalars(uploading))
+        return set(session.scalars(replied)) - incomplete, incomplete
 
 
 def _mark_trees_of_server() -> None:

@@ -235,3 +235,19 @@ def test_objects_are_counted_as_often_as_they_are_children(link):
     assert link.received(GOOD) == [as_text(get_object_tree(after))]
     link.state.object_store.delete(after.object_id)
     assert len(link.state.object_store) == 0
+
+
+def test_flower_is_asked_now_and_then_for_replies_that_are_not_there(monkeypatch):
+    """Else a reply that is registered between the two looks is delivered before it is uploaded."""
+    asked: list[list[str]] = []
+    replies: dict[str, set[str]] = {"complete": set(), "incomplete": set()}
+    monkeypatch.setattr(
+        runtime_handlers, "pull_messages", lambda request, state, task: asked.append(request.message_ids)
+    )
+    monkeypatch.setattr(flower_store, "_replies", lambda state, message_ids: tuple(replies.values()))
+    flower_store._deliver_complete_replies()
+    request = SimpleNamespace(message_ids=["a", "b"])
+    for complete, incomplete in ((set(), set()), (set(), {"a"}), (set(), set()), ({"a"}, set())):
+        replies.update(complete=complete, incomplete=incomplete)
+        runtime_handlers.pull_messages(request, None, None)
+    assert asked == [["a", "b"], [], [], ["a"]]
