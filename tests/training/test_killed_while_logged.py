@@ -19,9 +19,10 @@ def test_run_killed_while_it_is_logged_is_finished_by_the_next_start(phantom, ow
         raise SystemExit("killed")
 
     request = TrainingRequest(override(recipe("ganet_seg_debug"), SHORT), phantom, run_name="r", local=True)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(TrackedRun, step, die)
-        train_session(request)
+        with pytest.raises(SystemExit):
+            train_session(request)
     run = named_run("r")
     weights = (run.model / "networks.safetensors").read_bytes()
     assert not run.finished
