@@ -159,4 +159,4 @@ if __name__ == "__main__":
         # Python would wait for Flower's threads, and Flower ends the process with 0 five seconds after its decision.
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(1)
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
