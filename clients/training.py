@@ -79,7 +79,7 @@ class Site:
         self._delete_checkpoints_after(instruction, len(context.system.stages))
         data = self.prepared.open(config)[context.stage.source]
         losses = LastLosses()
-        private = releases is not None and releases.terms is not None
+        terms = None if releases is None else releases.terms
         no_slices = SliceSet.open((), data.train.modalities, data.train.regions)
         scored_later = StageData(data.train, no_slices)  # only the average is scored, by `evaluate`
         trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, losses)
@@ -88,14 +88,14 @@ class Site:
         try:
             trainer.fit(instruction.until)
         except TrainingDiverged as error:
-            if not private:
+            if terms is None:
                 raise
             # Whether training fails depends on the patients, so that must not leave without noise either.
             logger.warning("warning: %s; the site sends noise alone", error)
             diverged = True
         trained = {name: received[name] for name in part.shapes} if diverged else part.take(context.state)
-        if releases is not None and releases.terms is not None:
-            trained = private_update(received, trained, releases.terms)
+        if terms is not None:
+            trained = private_update(received, trained, terms)
         message, residual = encode(trained, received, context.residual, config.federation)
         if not diverged:
             self._states.save({}, partial(_save, state=context.state, residual=residual))

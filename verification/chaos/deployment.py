@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from ganseg_dist.federation.certificates import make_certificates
 from ganseg_dist.federation.egress_manifest import verify
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.site_settings import SiteSettings
+from tests.deploy.processes import free_port
 from verification.chaos.trial import LONGEST, WEIGHTS, Command, Outcome, Reference, differences, digests, leftovers
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "deploy" / "flower"
@@ -50,9 +50,7 @@ class Deployment:
 
     def start(self) -> None:
         """Keys, policies, server, registration, nodes."""
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port = taken.getsockname()[1]
+        self.port = free_port()
         patients = read_cohort(self.cohort).patients
         policy = SitePolicy(
             minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0, answers_per_round=1000
@@ -76,10 +74,7 @@ class Deployment:
 
     def start_node(self, name: str) -> None:
         """Start it, and wait until it is connected."""
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
-        words = (name, f"keys/{name}.key", "keys/ca.crt", f"{self.host}:{self.port}", str(port))
+        words = (name, f"keys/{name}.key", "keys/ca.crt", f"{self.host}:{self.port}", str(free_port()))
         self._start(name, "SuperNode ID: ", "node.sh", *words)
 
     def request(self) -> Command:
