@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 from starlette.middleware import Middleware
 
 LATEST = 1e11
-"""Seconds: no time of a message is later, or longer."""
+"""Seconds: no time of a message is later, and none is longer. What a late reply has left is negative."""
 LARGEST_TREE = 20_000
 """Objects of a message: two for each array, and one for each 5 MiB of it."""
 
@@ -72,7 +72,7 @@ def _is_storable(request: Any) -> bool:
     return (
         tree.object_id == metadata.message_id
         and sum(1 for _ in iterate_object_tree(tree)) <= LARGEST_TREE
-        and all(0 <= time <= LATEST for time in times)  # NaN is not
+        and all(abs(time) <= LATEST for time in times)  # NaN is not
     )
 
 

@@ -128,7 +128,7 @@ def asked(superlink: TestClient, monkeypatch, attack) -> dict[str, Message]:
     for name, value in (("_run_id", grid._run.run_id), ("_node_id", 1), ("_task_id", 0)):
         monkeypatch.setattr(TaskIdentity, name, value)
     names = {honest.number: "honest", hostile.number: "hostile"}
-    sites = Sites(grid, deadline_seconds=3.0)
+    sites = Sites(grid, deadline_seconds=6.0)
     replies = sites.ask("train", INSTRUCTION, WEIGHTS, sorted(names, key=lambda node: names[node]))
     return {names[node]: reply for node, reply in replies.items()}
 
@@ -151,6 +151,14 @@ def test_server_gets_other_replies_while_one_is_not_uploaded(superlink, monkeypa
     replies = asked(superlink, monkeypatch, lambda node, message: node.reply(message, upload=False))
     check_honest(replies["honest"])
     assert list(replies) == ["honest"]
+
+
+def test_superlink_takes_no_late_reply_for_an_error_of_its_node(superlink, monkeypatch):
+    """Of a reply after its deadline, the time that it has left is negative."""
+    flower._reject_messages_of_others()
+    replies = asked(superlink, monkeypatch, lambda node, message: node.reply(message, upload=False, ttl=-1.0))
+    check_honest(replies["honest"])
+    assert "hostile" not in replies or replies["hostile"].has_error()
 
 
 def test_superlink_rejects_times_that_are_no_numbers(superlink, monkeypatch):
