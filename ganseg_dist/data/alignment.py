@@ -34,39 +34,45 @@ def better_moves(volumes: Mapping[str, Volume]) -> dict[str, str]:
     They are coarse, but each compares a scan with itself, so that contrast, noise and lesions, which decide
     any absolute measure, do not raise an alarm.
     """
-    coarse = {name: _coarse(volume) for name, volume in volumes.items()}
-    levels = {name: _levels(volume) for name, volume in coarse.items()}
+    levels = {name: _levels(_coarse(volume)) for name, volume in volumes.items()}
     if len(levels) < 2:
         return {}
     fixed = max(levels, key=lambda name: sum(_shared_information(levels[name], other) for other in levels.values()))
-    moves = {name: _better_move(levels[fixed], coarse[name]) for name in levels if name != fixed}
+    moves = {name: _better_move(levels[fixed], levels[name]) for name in levels if name != fixed}
     return {name: move for name, move in moves.items() if move is not None}
 
 
-def _better_move(fixed: Levels, moving: Coarse) -> str | None:
-    unmoved = _shared_information(fixed, _levels(moving))
+def _better_move(fixed: Levels, moving: Levels) -> str | None:
+    unmoved = _shared_information(fixed, moving)
     # A volume that is too small for any move is not compared.
     best, move = max(((_shared_information(*pair), name) for name, *pair in _moves(fixed, moving)), default=(0.0, ""))
     return move if best > CLEARLY_BETTER * unmoved else None
 
 
-def _moves(fixed: Levels, moving: Coarse) -> Iterator[tuple[str, Levels, Levels]]:
+def _moves(fixed: Levels, moving: Levels) -> Iterator[tuple[str, Levels, Levels]]:
     """Each move by name, with the parts of both volumes that overlap after it."""
-    levels = _levels(moving)
     for axis, length in enumerate(fixed.shape):
         if length < 2 * max(SHIFTS):
             continue  # a few slices cannot show a move across them
         for shift in SHIFTS:
             front, back = _ends(axis, shift)
-            yield f"a shift along axis {axis}", fixed[front], levels[back]
-            yield f"a shift along axis {axis}", fixed[back], levels[front]
-        yield f"a flip of axis {axis}", fixed, np.flip(levels, axis)
+            yield f"a shift along axis {axis}", fixed[front], moving[back]
+            yield f"a shift along axis {axis}", fixed[back], moving[front]
+        yield f"a flip of axis {axis}", fixed, np.flip(moving, axis)
     for plane in ((0, 1), (0, 2), (1, 2)):
-        if min(fixed.shape[axis] for axis in plane) < 2 * max(SHIFTS):
+        height, width = (fixed.shape[axis] for axis in plane)
+        if min(height, width) < 2 * max(SHIFTS):
             continue
+        still, turning = (np.moveaxis(volume, plane, (0, 1)).reshape(height * width, -1) for volume in (fixed, moving))
         for degrees in (TURN_DEGREES, -TURN_DEGREES):
-            turned = ndimage.rotate(moving, degrees, plane, reshape=False, order=1, mode="nearest")
-            yield f"a turn in the plane of axes {plane[0]} and {plane[1]}", fixed, _levels(turned)
+            turned = turning[_nearest_after_turn(height, width, degrees)]
+            yield f"a turn in the plane of axes {plane[0]} and {plane[1]}", still, turned
+
+
+def _nearest_after_turn(height: int, width: int, degrees: float) -> Levels:
+    """For each pixel of a plane that is turned about its centre, the number of the one nearest to it before."""
+    numbers = np.arange(height * width).reshape(height, width)
+    return np.asarray(ndimage.rotate(numbers, degrees, reshape=False, order=0, mode="nearest").ravel())
 
 
 def _ends(axis: int, shift: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
