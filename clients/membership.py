@@ -16,7 +16,7 @@ from ganseg_dist.errors import FederationError, PolicyError, RunError
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.protocol import EVALUATE, FINISH, TRAIN, RoundInstruction
 from ganseg_dist.federation.schedule import Round, schedule
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 
 FILE = "joined.json"
 
@@ -54,7 +54,7 @@ class Membership:
         if agreed is None:
             raise FederationError(f"instruction: is of {instruction.run}, which this site has not joined")
         self._check_same(agreed, config)
-        stages = build_system(config).stages
+        stages = outline_system(config).stages
         _check_scheduled(kind, instruction, schedule(stages, config.federation.rounds), len(stages))
         newest = max(self.sent.updates.get(instruction.run, ()), default=0)
         if kind == TRAIN and instruction.round + KEPT < newest:

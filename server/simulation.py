@@ -30,7 +30,7 @@ from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.run import check_classes
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.aggregation import validate_setup
 from server.grids import Answer, InProcessGrid, RayGrid
@@ -105,7 +105,7 @@ def simulate_on(
             write_line(f"warning: {warning}")
         check_plan(plan, request, {"": split}, lambda warning: write_line(f"warning: {warning}"))
         site_folders = _create_site_folders(
-            run, request, chosen.sites, split, tuple(build_system(plan.config).networks)
+            run, request, chosen.sites, split, tuple(outline_system(plan.config).networks)
         )
         sites = Sites(
             connect(list(site_folders.values())), plan.config.federation.deadline_seconds, write_line, site_folders
@@ -123,7 +123,7 @@ def validate_sites(config: RunConfig, cohort: Cohort, split: Split, sites: str, 
     chosen = participants(partition(cohort, sites, skew=skew, seed=config.seed), split)
     if config.system.task == "classification":
         check_classes(config, cohort, chosen.split)
-    local_networks(build_system(config), config)  # raises for unknown networks
+    local_networks(outline_system(config), config)  # raises for unknown networks
     validate_privacy(config, rounds_of(config))
     validate_setup(config, len(chosen.sites))
     return chosen

@@ -14,7 +14,7 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.studies.sweeps.request import Hospitals
 from ganseg_dist.studies.sweeps.trainers import Monitors, Trainer, TrialJob
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from server.grids import Answer
 from server.simulation import Simulation, simulate, validate_sites
 
@@ -35,7 +35,7 @@ class FederatedTrialTrainer(Trainer):
         """Resume after the last round in the run's folder. A federation that cannot continue ends without a score."""
         config = job.config_of(values)
         run = job.run_of(str(tune.get_context().get_trial_name()))
-        monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
+        monitors = {stage.name: stage.monitor for stage in outline_system(config).stages}
         request = replace(
             job.request, config=config, run_name=run.name, workers=1, local=True, split=job.split, tags=job.tags
         )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-import torch
 from pydantic import BaseModel, Field
 
 from ganseg_dist.config import RunConfig
@@ -24,7 +23,7 @@ from ganseg_dist.federation.privacy import check_privacy_demand
 from ganseg_dist.federation.schedule import rounds_of_stages
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.names import LabelName, Word, is_name
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.systems.base import System
 
 COPIES = 6
@@ -98,8 +97,7 @@ def rules(policy: SitePolicy, config: RunConfig, spent: float = 0.0) -> Iterator
     if not texts.allowed:
         return
     yield _limit("processes", max(config.train.loaders, config.train.threads), policy.processes)
-    with torch.device("meta"):  # allocates nothing, whatever widths the config has
-        system = build_system(config)
+    system = outline_system(config)  # allocates nothing, whatever widths the config has
     memory = _memory_rule(policy, system)
     yield memory
     yield _limit("epochs", sum(stage.epochs for stage in system.stages), policy.epochs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.systems.base import Stage
 
 
@@ -40,7 +40,7 @@ def schedule(stages: Sequence[Stage], rounds: int | None) -> tuple[Round, ...]:
 
 def rounds_of(config: RunConfig) -> int:
     """The number of rounds that a run of this config plans."""
-    return rounds_of_stages([stage.epochs for stage in build_system(config).stages], config.federation.rounds)
+    return rounds_of_stages([stage.epochs for stage in outline_system(config).stages], config.federation.rounds)
 
 
 def rounds_of_stages(epochs: Sequence[int], rounds: int | None) -> int:

@@ -20,7 +20,7 @@ from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.planning.resolve import order_message
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.systems.base import Stage
 
 CHECK_MASKS = "check the masks, and what their values mean"
@@ -98,7 +98,7 @@ def _findings(config: RunConfig, cohort: Cohort, train: Contents, validation: Co
         problem = f"none of the {validation.cases} validation cases shows a lesion, so that no epoch can be scored"
         remedy = "raise data.validation_fraction, or draw other patients with another seed"
         yield Finding.of_cohort(cohort, UNSCORABLE, "warning", problem, remedy)
-    if not train.tumour_free and any(map(_learns_from_tumour_free, build_system(config).stages)):
+    if not train.tumour_free and any(map(_learns_from_tumour_free, outline_system(config).stages)):
         problem = (
             f"no slice of the {train.cases} training cases is without a lesion and has enough foreground, and the GAN "
             "trains on such"

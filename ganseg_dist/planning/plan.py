@@ -27,7 +27,7 @@ from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usabl
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import check_no_overlap, resolve
 from ganseg_dist.planning.run_folder import data_record
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.systems.base import Monitor
 
 
@@ -93,7 +93,7 @@ def _planned(
     found: Preflight, cohort: Cohort, request: RunConfig, healthy: tuple[Preflight, Cohort] | None = None
 ) -> Plan:
     config = resolve(request, cohort, healthy[1] if healthy else None)
-    system = build_system(config)  # rejects what its phases cannot do, before hours of preparation
+    system = outline_system(config)  # rejects what its phases cannot do, before hours of preparation
     if config.train.privacy.on:
         validate_patient_privacy(config, system, World())
     monitors = {stage.name: stage.monitor for stage in system.stages}

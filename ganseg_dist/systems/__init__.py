@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,18 @@ def build_system(config: RunConfig) -> System:
     """The system that a resolved config names, its networks untrained."""
     system: System = load(registered()[config.system.name].system)(config)
     return system
+
+
+def outline_system(config: RunConfig) -> System:
+    """The same on torch's meta device, which holds no weights: the stages, and the names and shapes of the networks.
+
+    Raises what `build_system` raises, for a pretrained file too.
+    """
+    import torch
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")  # of a pretrained file
+        return build_system(config)
 
 
 def recipes() -> Mapping[str, Recipe]:
