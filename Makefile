@@ -30,7 +30,7 @@ demo: $(READY)   ## phantom cohort, training on two Ray workers, evaluation, pre
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 test: $(READY)   ## the suite, on TESTERS processes (2)
-	$(BIN)/pytest -m 'not slow' $(PARALLEL)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' $(PARALLEL)
 
 coverage: $(READY) ## which lines the suite leaves out; twice its time
 	$(BIN)/pytest -m 'not slow' $(PARALLEL) --cov

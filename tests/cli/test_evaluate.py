@@ -44,6 +44,7 @@ def test_evaluate_scores_test_patients_and_baselines(ganseg, run, phantom):
     assert "tiny less FLAIR threshold, wt/dice" in result.out
 
 
+@pytest.mark.slow
 def test_evaluate_adds_plain_unet_of_same_split(ganseg, run, phantom):
     assert ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "plain", *PLAIN).code == 0
     assert ganseg("evaluate", "tiny", "--data", phantom).code == 0

@@ -37,6 +37,7 @@ def fractions(ganseg, phantom):
     return run
 
 
+@pytest.mark.slow
 def test_experiment_fractions_writes_table_and_resumes_missing_trials(fractions, tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "much"
     first = fractions()
@@ -100,6 +101,7 @@ def few_changes(monkeypatch):
     monkeypatch.setattr("ganseg_dist.studies.experiments.robustness.STRENGTHS", {"Gaussian noise": (0.1, 20.0)})
 
 
+@pytest.mark.slow
 def test_experiment_robustness_scores_test_patients_of_segmenter(ganseg, kaggle_run, kaggle, few_changes):
     run = kaggle_run
     result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")
@@ -224,6 +226,7 @@ def test_experiment_rejects_unknown_run_and_unknown_patients(ganseg, kaggle, kag
 QUICK_CLASSES = ("--local", "--set", "train.epochs=1", "--set", "train.batch_size=16")
 
 
+@pytest.mark.slow
 def test_experiment_augmentation_compares_arms_of_detector(ganseg, kaggle, tmp_path, monkeypatch):
     args = (
         "experiment", "augmentation", "gan_detector_debug", "--data", kaggle, "--seeds", 1, *QUICK_CLASSES,
@@ -254,6 +257,7 @@ def test_experiment_augmentation_compares_arms_of_detector(ganseg, kaggle, tmp_p
     assert trained == [], "what is finished is not done again"
 
 
+@pytest.mark.slow
 def test_experiment_classifiers_lists_published_scores(ganseg, kaggle, tmp_path):
     result = ganseg(
         "experiment", "classifiers", "dl_gan_cnn_debug", "--data", kaggle, *QUICK_CLASSES,

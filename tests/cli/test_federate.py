@@ -101,6 +101,7 @@ def assert_reported(ganseg, runs):
     assert "Federation" not in (runs / "together.pooled" / "model" / "card.md").read_text()
 
 
+@pytest.mark.slow
 def test_federate_omits_auroc_by_site_for_classifier_of_few_images(ganseg, phantom, tmp_path):
     args = ("federate", "gan_detector_debug", "--data", phantom, "--local", "--run-name", "lesions", "--sites", "2")
     done = ganseg(*args, "--set", "train.epochs=1", "--set", "system.gan=false", "--set", "data.test_fraction=0.4")
@@ -115,6 +116,7 @@ def test_federate_omits_auroc_by_site_for_classifier_of_few_images(ganseg, phant
     assert (scores["auroc"]["worst_site"], scores["auroc"]["less_pooled_differs"]) == ("", "")
 
 
+@pytest.mark.slow
 def test_federate_leaves_out_hospital_of_one_patient_in_every_arm(ganseg, tmp_path):
     """It aborted. The pooled model is trained on the same patients, and all are tested on all test patients."""
     cohort = write_manifest(tmp_path / "cohort", [f"p{number}" for number in range(9)])
@@ -169,6 +171,7 @@ def test_federate_rejects_invalid_options_without_creating_run(ganseg, federate_
     assert not (tmp_path / "runs" / "invalid").exists()
 
 
+@pytest.mark.slow
 def test_federate_names_changed_field_of_existing_run(ganseg, federate_args, tmp_path):
     one = ganseg(*federate_args, "--sites", "1", "--rounds", "9", "--run-name", "one")
     assert one.code == 0, one.err

@@ -44,6 +44,7 @@ def voxels(file):
     return np.asarray(nib.load(file).dataobj)
 
 
+@pytest.mark.slow
 def test_experiment_folds_prints_predict_as_next_command(folds_result):
     assert folds_result.out.splitlines()[-1] == "next: ganseg predict cv INPUT --out DIR"
 
@@ -127,6 +128,7 @@ def test_commands_reject_experiment_with_missing_fold(ganseg, runs, phantom, tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_experiment_folds_recomputes_missing_fold(ganseg, folds_result, runs, phantom, tmp_path):
     outcome = runs / "cv" / "trials" / "fold2.json"
     before = json.loads(outcome.read_text())["rows"]

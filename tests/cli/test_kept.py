@@ -51,7 +51,7 @@ class SaveCounter:
         monkeypatch.setattr(FolderCheckpoints, "save", counted)
 
 
-@pytest.mark.parametrize("place", ["folder", "bucket"])
+@pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.slow)])
 def test_train_resumes_from_remote_copy_after_folder_is_lost(
     place, ganseg, phantom, uninterrupted_weights, runs, tmp_path, monkeypatch, request
 ):

@@ -47,6 +47,7 @@ def test_synthesize_writes_pairs_as_cohort_marked_synthetic(ganseg, osmosis_run,
     assert f"{len(rows)} synthetic pairs" in result.out
 
 
+@pytest.mark.slow
 def test_synthesize_is_reproducible_for_same_seed(ganseg, osmosis_run, tmp_path):
     def generated(name, *more):
         assert ganseg("synthesize", "pictures", "--out", tmp_path / name, *more).code == 0
@@ -153,6 +154,7 @@ def test_synthesize_judge_accepts_only_detector_of_real_images_with_same_split(g
     assert "of 12 generated images called by their class" in result.out
 
 
+@pytest.mark.slow
 def test_synthesize_reports_missing_held_out_images(ganseg, osmosis_run, kaggle, tmp_path):
     """A run without held-out patients, and a run whose held-out patients are no longer readable."""
     untrained_run(
@@ -250,6 +252,7 @@ def test_synthesize_rejects_foreign_output_folder_before_generating(ganseg, kind
     assert snapshot(out) == {"thesis.txt": b"precious"}
 
 
+@pytest.mark.slow
 def test_synthesize_replaces_earlier_synthesis(ganseg, detector_run, tmp_path):
     out = tmp_path / "out"
     for count in (5, 4):
@@ -268,6 +271,7 @@ def test_check_accepts_deformed_pairs_for_recipe_of_generator(ganseg, osmosis_ru
     assert "0 errors, 0 warnings" in checked.out
 
 
+@pytest.mark.slow
 def test_train_accepts_synthetic_classes(ganseg, detector_run, tmp_path):
     out = tmp_path / "out"
     assert ganseg("synthesize", "pictures", "--out", out, "--count", 12).code == 0

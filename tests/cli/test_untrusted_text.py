@@ -90,6 +90,7 @@ def test_evaluate_report_and_predict_accept_hostile_names(ganseg, hostile, tmp_p
     assert len(list((tmp_path / "masks").glob("*_overlay.png"))) == len(HOSTILE), predicted
 
 
+@pytest.mark.slow
 def test_check_escapes_control_sequences_on_terminal(hostile, tmp_path):
     folder = tmp_path / "[bold]\x1b[31mRED"
     folder.mkdir()

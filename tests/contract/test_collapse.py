@@ -43,6 +43,7 @@ def trained(cohort, store):
     return train
 
 
+@pytest.mark.slow
 def test_train_member_warns_once_of_collapsed_generator(trained):
     diversity, warnings = trained(COLLAPSING)
     assert len(diversity) == 2

@@ -57,6 +57,7 @@ def test_federation_of_one_site_matches_local_ganet_seg(phantom, undisturbed):
     assert_same(sites_own(folder, "site1"), weights(undisturbed))
 
 
+@pytest.mark.slow
 def test_federation_of_one_site_matches_local_run_of_every_system(phantom, other):
     config, _, local = other
     folder = simulated(phantom, config, "one")

@@ -30,9 +30,8 @@ def private(**changes: object):
 @pytest.mark.parametrize(
     ("where", "strategy", "encoding"),
     [
-        ("server", "fedadam", "fp32"),
         ("site", "fedavg", "fp16"),
-        pytest.param("server", "fedavg", "fp32", marks=pytest.mark.slow),
+        *(pytest.param("server", strategy, "fp32", marks=pytest.mark.slow) for strategy in ("fedadam", "fedavg")),
     ],
 )
 def test_private_federation_sends_only_noised_weights(phantom, where, strategy, encoding):
@@ -91,6 +90,7 @@ def test_site_rejects_federation_with_weaker_privacy(phantom, monkeypatch):
     assert "the policy demands site" in logged
 
 
+@pytest.mark.slow
 def test_federation_with_patient_privacy_adds_no_server_noise(phantom):
     pytest.importorskip("opacus", reason="the privacy extra is not installed")
     patient = {"noise_multiplier": 1.0, "patients_per_step": 1.0}

@@ -93,7 +93,8 @@ def test_train_leaves_finished_run_unchanged(config, prepared, undisturbed):
     assert members.differing(before, members.final_weights(undisturbed)) == []
 
 
-@pytest.mark.parametrize("file", ["optimizers.safetensors", pytest.param("state.json", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["optimizers.safetensors", "state.json"])
 def test_train_resumes_bit_for_bit_when_newest_checkpoint_is_damaged(config, prepared, undisturbed, tmp_path, file):
     """The run is killed after the checkpoint of its second epoch, which is then truncated."""
     assert members.exit_code_of(members.train_until_save, tmp_path, config, prepared, 2) == KILLED
@@ -109,6 +110,7 @@ def test_train_resumes_bit_for_bit_when_newest_checkpoint_is_damaged(config, pre
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
 
 
+@pytest.mark.slow
 def test_train_restores_damaged_last_checkpoint_of_finished_run(config, prepared, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")

@@ -71,6 +71,7 @@ def test_third_party_system_calibrates_evaluates_and_reports(ganseg, phantom, ru
     assert "toy_damping" not in (runs / trained / "config.json").read_text(), "it is read without the package, too"
 
 
+@pytest.mark.slow
 def test_third_party_system_predicts(ganseg, phantom, trained, tmp_path):
     ganseg("predict", trained, phantom, "--out", tmp_path / "masks")
     assert list((tmp_path / "masks").glob("*_mask.nii.gz"))

@@ -39,10 +39,7 @@ RUN_TOLERANCE = 2e-2
     params=[
         ("ganet_seg", "corrected"),
         pytest.param(("ganet_seg", "paper"), marks=pytest.mark.slow),
-        *(
-            pytest.param(system, marks=[] if system[0] == "gan_detector" else pytest.mark.slow)
-            for system in OTHER_SYSTEMS.items()
-        ),
+        *(pytest.param(system, marks=pytest.mark.slow) for system in OTHER_SYSTEMS.items()),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -130,6 +131,7 @@ def write(file: Path, volume: np.ndarray, affine: np.ndarray, stored: Stored) ->
     return file.with_name(file.name + stored.suffix)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(spacings, turns, st.tuples(*[st.floats(-200, 200)] * 3), st.tuples(*[stored_ways] * 3), configs)
 def test_predict_scan_does_not_depend_on_stored_geometry(spacing, turn, origin, ways, config):

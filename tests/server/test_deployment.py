@@ -147,6 +147,7 @@ def test_deploy_sends_each_node_the_last_update_received_of_it_alone(hospitals, 
         assert received[node] == [{}, {}, {name: (1, sent)}]
 
 
+@pytest.mark.slow
 def test_deploy_never_waits_for_silent_node_in_a_round(hospitals, registered, monkeypatch):
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
 
@@ -169,6 +170,7 @@ def test_deploy_never_waits_for_silent_node_in_a_round(hospitals, registered, mo
             "\n".join(lines), re.MULTILINE)) for number in (1, 2)] == [True, True]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_deploy_fixes_site_batch_size_by_sites_that_begin_not_by_least_sites(hospitals, registered, caplog):
     """A resume with another gate, deadline and quorum trains on as before."""
     interrupt_in_second_round(hospitals, registered, deployment(least_sites=1))
@@ -193,6 +195,7 @@ def test_deploy_rejects_another_site_batch_size_on_resume(hospitals, registered)
     )
 
 
+@pytest.mark.slow
 def test_deploy_rejects_other_fields_than_agreed_on_resume(hospitals, registered):
     deploy(deployment(**{"data.modalities": ["t1", "flair"]}), hospitals, registered, tracker=Tracker())
     with pytest.raises(ConfigError, match="t2 is not in"):
@@ -213,6 +216,7 @@ def test_deploy_excludes_site_without_requested_modality(hospitals, registered):
         deploy(deployment(**named), hospitals, registered, tracker=Tracker())
 
 
+@pytest.mark.slow
 def test_deploy_admits_site_after_site_toml_is_corrected(hospitals, registered, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     file = tmp_path / "south" / "site.toml"
@@ -256,6 +260,7 @@ def test_deploy_asks_nothing_more_of_a_site_that_cannot_train_with_the_others(ho
     assert lines.count(f"{label('west')} takes part, with 3 patients") == 1, "before the agreement"
 
 
+@pytest.mark.slow
 def test_deploy_resumes_without_a_site_that_lacks_what_was_agreed_on(hospitals, tmp_path):
     keys, answer = registry(tmp_path, {1: "north", 2: "south", 3: "west"}), SomeModalities()
     interrupt_in_second_round(hospitals, keys, deployment())

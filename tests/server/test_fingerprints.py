@@ -46,6 +46,7 @@ def test_simulate_stores_fingerprints_of_sites(phantom):
     assert "fingerprint" in kinds_sent(run, "site1")
 
 
+@pytest.mark.slow
 def test_simulate_trains_site_without_fingerprint(phantom):
     def answer(message: Message, context: Context) -> Message:
         if context.node_id == 3 and message.metadata.message_type == "query.fingerprint":
