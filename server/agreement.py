@@ -20,6 +20,7 @@ EVERYWHERE = Path("the federation")
 NO_FILE = Source(())
 
 WHOLE = "wt"
+"""The region of which every other is a part: no site can train without it."""
 SHOWN = 3
 """Classes that a line about a site names: it may state many."""
 

@@ -51,6 +51,7 @@ class Running:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # children whose parent had ended before
         psutil.wait_procs(everything, timeout=GRACE_SECONDS)
+        self.process.wait()
 
     def family(self) -> list[psutil.Process]:
         try:

@@ -1,32 +1,20 @@
 """A deployment as three hospitals would have it: TLS, registered nodes, real processes, and one that dies."""
 
 import json
-import os
 import socket
 import ssl
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.federation.egress_manifest import verify
-from ganseg_dist.federation.policy import SitePolicy
-from ganseg_dist.federation.site_settings import SiteSettings
-from tests.deploy.processes import Processes, Running, free_port, processes
+from tests.deploy.flower import ANSWERED, SHORT, STARTED, Hub, environment, make_sites
+from tests.deploy.processes import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "deploy" / "flower"
 HOSPITALS = ("north", "south", "stranger")
-STARTED, ANSWERED = 120, 900
-"""Seconds, generous for a busy machine."""
-SHORT = "system.gan=false data.test_fraction=0 data.validation_fraction=0.4"
-"""Channels and regions are left open: the hospitals agree on them."""
 SPY = {
     "pyproject.toml": """
 [project]
@@ -64,64 +52,31 @@ def query(message, context):
 }
 
 
-@dataclass
-class Deployment:
-    """A server, two registered nodes that are connected, and one that tried."""
-
-    folder: Path
-    started: Processes
-    port: int
-    nodes: dict[str, Running]
-
-    def home(self, hospital: str) -> Path:
-        return self.folder / hospital
-
-    def train(self, run: str, **fields: object) -> Running:
-        chosen = " ".join([SHORT, *(f"{name}={value}" for name, value in fields.items())])
-        words = ("recipe=ganet_seg_debug", f"run-name={run}", f"set={chosen}", "least-sites=2")
-        return self.started.start(f"run-{run}", SCRIPTS / "run.sh", "state", *words)
-
-    def record(self, run: str, name: str) -> dict:
-        return json.loads((self.folder / "state" / "runs" / run / name).read_text())
-
-
 @pytest.fixture(scope="module")
 def deployment(phantom, tmp_path_factory):
+    """A server, two registered nodes that are connected, and one that tried."""
     folder = tmp_path_factory.mktemp("deployment")
-    patients = read_cohort(phantom).patients
-    for place, hospital in enumerate(HOSPITALS):
-        (folder / hospital).mkdir()
-        policy = SitePolicy(minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0)
-        settings = SiteSettings(name=hospital, data=phantom, patients=patients[place::3], policy=policy)
-        (folder / hospital / "site.toml").write_text(settings.to_toml())
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    port = free_port()
-    with processes(folder, PATH=path, OMP_NUM_THREADS="1", FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.1") as started:
-        names = [word for hospital in HOSPITALS for word in ("--node", hospital)]
-        started.run("ganseg", "certificates", "keys", "--host", "localhost", *names, seconds=STARTED)
-        server = started.start("server", SCRIPTS / "server.sh", "state", "keys", port)
-        server.wait_for("Uvicorn running on https://", seconds=STARTED)
+    make_sites(folder, phantom, HOSPITALS)
+    with processes(folder, **environment()) as started:
+        made = Hub(folder, started)
+        made.make_certificates(*HOSPITALS)
+        made.start_server()
         for hospital in HOSPITALS[:2]:
-            started.run(SCRIPTS / "register.sh", "state", f"keys/{hospital}.pub", seconds=STARTED)
-        nodes = {
-            hospital: started.start(
-                hospital, SCRIPTS / "node.sh", hospital, f"keys/{hospital}.key", "keys/ca.crt", f"localhost:{port}",
-                free_port(),
-            )
-            for hospital in HOSPITALS
-        }  # fmt: skip
+            made.register(hospital)
+        for hospital in HOSPITALS:
+            made.start_node(hospital)
         for hospital in HOSPITALS[:2]:
-            nodes[hospital].wait_for("SuperNode ID: ", seconds=STARTED)
-        yield Deployment(folder, started, port, nodes)
+            made.nodes[hospital].wait_for("SuperNode ID: ", seconds=STARTED)
+        yield made
 
 
 def test_registered_hospitals_train_and_an_unregistered_one_cannot_connect(deployment):
-    run = deployment.train("together", **{"train.epochs": 2})
+    run = deployment.train("together", {**SHORT, "train.epochs": 2})
     run.wait_for("finished: ", seconds=ANSWERED)
     assert run.process.wait(STARTED) == 0
     assert "round 2 of 2: asking 2 sites to train" in run.output()
     assert deployment.record("together", "run.json")["status"] == "finished"
-    record = deployment.record("together", "federation.json")
+    record = deployment.record("together")
     assert [sorted(round["sites"]) for round in record["rounds"]] == [["north", "south"]] * 2
     assert record["quarantined"] == []
     for hospital in ("north", "south"):
@@ -180,7 +135,7 @@ def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
     good = file.read_text()
     file.write_text(good.replace("minimum_patients = 2", "minimum_patients = 1000"))
     try:
-        run = deployment.train("refused", **{"federation.deadline_seconds": 60})
+        run = deployment.train("refused", {**SHORT, "federation.deadline_seconds": 60})
         run.wait_for("takes no part: the site's data do not pass its checks", seconds=ANSWERED)
         run.wait_for("error: federation: ", seconds=ANSWERED)
         assert run.process.wait(STARTED) != 0
@@ -195,12 +150,12 @@ def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
 def test_round_closes_without_a_hospital_that_is_killed_in_it(deployment):
     south = deployment.nodes["south"]
     trained = south.output().count("Receiving: train message")
-    run = deployment.train("bereft", **{"train.epochs": 1, "federation.deadline_seconds": 90})
+    run = deployment.train("bereft", {**SHORT, "train.epochs": 1, "federation.deadline_seconds": 90})
     run.wait_for("bereft: run ", seconds=STARTED)
     south.wait_for("Receiving: train message", seconds=ANSWERED, times=trained + 1)
     south.kill()
     run.wait_for("finished: ", seconds=ANSWERED)
-    record = deployment.record("bereft", "federation.json")
+    record = deployment.record("bereft")
     assert [sorted(round["sites"]) for round in record["rounds"]] == [["north"]]
     assert (deployment.home("north") / "runs" / "bereft" / "model").exists()
     assert not (deployment.home("south") / "runs" / "bereft" / "model").exists()

@@ -60,7 +60,7 @@ class CommandScenario:
                 outcome.problems.append(f"{purpose}: hangs")
             elif command.process.returncode != 0:
                 outcome.problems.append(f"{purpose}: exits with {command.process.returncode}: {command.last_line()}")
-        if "Traceback" in command.log.read_text(errors="replace"):
+        if "Traceback" in command.output():
             outcome.problems.append("prints a traceback")
         outcome.problems += differences(reference.digests, digests(folder, self.results))
         outcome.problems += leftovers(folder) + unfinished_runs(folder)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.federation.certificates import make_certificates
 from ganseg_dist.federation.egress_manifest import verify
-from ganseg_dist.federation.policy import SitePolicy
-from ganseg_dist.federation.site_settings import SiteSettings
+from tests.deploy.flower import SCRIPTS, SHORT, environment, make_sites, settings
 from tests.deploy.processes import free_port
 from verification.chaos.trial import LONGEST, WEIGHTS, Command, Outcome, Reference, differences, digests, leftovers
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "deploy" / "flower"
 NODES = ("north", "south")
 STARTED = 120.0
 """Seconds in which a server, or a node, starts."""
@@ -29,7 +25,7 @@ AGAIN = 5.0
 IN_PROGRESS = " is started"
 """In run.sh's output."""
 FIELDS = {
-    "system.gan": False, "data.test_fraction": 0, "data.validation_fraction": 0.4, "train.epochs": 4,
+    **SHORT, "train.epochs": 4,
     # Every site in every round, and the last weights: a site that misses a round's scores must not change what is kept.
     "federation.quorum": 1.0, "federation.deadline_seconds": 60, "train.keep": "last",
 }  # fmt: skip
@@ -51,14 +47,7 @@ class Deployment:
     def start(self) -> None:
         """Keys, policies, server, registration, nodes."""
         self.port = free_port()
-        patients = read_cohort(self.cohort).patients
-        policy = SitePolicy(
-            minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0, answers_per_round=1000
-        )
-        for place, name in enumerate(NODES):
-            (self.folder / name).mkdir()
-            settings = SiteSettings(name=name, data=self.cohort, patients=patients[place::2], policy=policy)
-            (self.folder / name / "site.toml").write_text(settings.to_toml())
+        make_sites(self.folder, self.cohort, NODES, answers_per_round=1000)
         make_certificates(self.folder / "keys", ["localhost", *({self.host} - {"localhost"})], NODES, days=2)
         self.start_server()
         for name in NODES:
@@ -79,8 +68,7 @@ class Deployment:
 
     def request(self) -> Command:
         """Start the run, or resume it; returns once it is in progress, or was not started."""
-        chosen = " ".join(f"{name}={str(value).lower()}" for name, value in FIELDS.items())
-        words = ("run.sh", "state", "recipe=ganet_seg_debug", "run-name=f", f"set={chosen}", "least-sites=2")
+        words = ("run.sh", "state", "recipe=ganet_seg_debug", "run-name=f", f"set={settings(FIELDS)}", "least-sites=2")
         before = self._count("run", IN_PROGRESS)
         run = self._command("run", *words)
         while self._count("run", IN_PROGRESS) <= before and not run.ended_within(0.2):
@@ -122,17 +110,9 @@ class Deployment:
             [*self.within.get(name, ()), str(SCRIPTS / script), *words],
             self.folder,
             self.folder / f"{name}.log",
-            environment(),
+            {**environment(), "MLFLOW_TRACKING_URI": ""},
         )
         return self.running[name]
-
-
-def environment() -> Mapping[str, str]:
-    """Of every process of a deployment: one thread, and fast polling of Flower's tasks."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {
-        "PATH": path, "OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1", "MLFLOW_TRACKING_URI": "",
-    }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class TrainingFault:
     def compared(self, folder: Path, reference: Reference, code: int | None, command: Command) -> list[str]:
         """Problems after the last run."""
         problems = [] if code == 0 else [f"exits with {code}: {command.last_line()}"]
-        if "Traceback" in command.log.read_text(errors="replace"):
+        if "Traceback" in command.output():
             problems.append("prints a traceback")
         return problems + differences(reference.digests, digests(folder, self.training.results)) + leftovers(folder)
 

@@ -6,16 +6,14 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import psutil
+from tests.deploy.processes import Running
 
 WEIGHTS = ("**/model/*.safetensors",)
 """Of every model that a command makes."""
@@ -58,13 +56,9 @@ class Scenario(Protocol):
         """Disturb it so many times in an empty folder, then let it end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command as a group of processes, with its output in a file."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    started: float
+@dataclass(frozen=True)
+class Command(Running):
+    """A command as a group of processes, with its output at the end of a file."""
 
     @classmethod
     def start(cls, words: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]) -> Command:
@@ -74,7 +68,7 @@ class Command:
                 words, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=file,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        return cls(process, log, time.monotonic())
+        return cls(process, log)
 
     def ended_within(self, seconds: float) -> bool:
         """Wait for its end, for at most so long."""
@@ -82,23 +76,9 @@ class Command:
             self.process.wait(seconds)
         return self.process.returncode is not None
 
-    def kill(self) -> None:
-        """As a power cut would: it and all that it started, at once."""
-        family = []
-        with suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.process.pid)
-            family = [parent, *parent.children(recursive=True)]
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # children whose parent had ended before
-        psutil.wait_procs(family, timeout=10)
-        self.process.wait()
-
     def last_line(self) -> str:
         """Of its output."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.output().splitlines()
         return lines[-1] if lines else ""
 
 

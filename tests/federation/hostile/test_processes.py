@@ -1,27 +1,21 @@
 """A hostile site and a hostile server, processes of their own over TLS, against a deployment as hospitals have it."""
 
 import json
-import os
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.federation.certificates import make_certificates
 from ganseg_dist.federation.egress_manifest import verify
-from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.protocol import EVALUATE, FINGERPRINT, FINISH, TRAIN
-from ganseg_dist.federation.site_settings import SiteSettings
-from tests.deploy.processes import Processes, Running, free_port, processes
+from tests.deploy.flower import ANSWERED, ROOT, STARTED, Hub, environment, make_sites
+from tests.deploy.processes import Running, processes
 from tests.federation.hostile.site_attacks import BY_KIND, CONFIG
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-ROOT = Path(__file__).parents[3]
-SCRIPTS = ROOT / "deploy" / "flower"
 MUTATIONS = 1000
 KEYS = 64
 """Of the hostile site that join, and that do not: each sends one attack of a kind in a federation of one round."""
@@ -29,8 +23,9 @@ FEDERATIONS = -(-(MUTATIONS + max(map(len, BY_KIND.values()))) // KEYS)
 SITES = ("north", "south", "west")
 LIMIT = 30
 """The policy's answers per round."""
-STARTED, TRAINED, ATTACKED = 120, 600, 2400
+ATTACKED = 2400
 """Seconds, generous for a busy machine."""
+FIELDS = {**CONFIG, "train.epochs": 1, "federation.quorum": 0.01, "federation.deadline_seconds": 300}
 REGISTER = """
 import sys
 from pathlib import Path
@@ -57,75 +52,46 @@ mutations = {mutations}
 """
 
 
-@dataclass
-class Deployment:
+class Attacked(Hub):
     """A server with all keys registered, and the folders of three hospitals."""
-
-    folder: Path
-    started: Processes
-    port: int
 
     @property
     def server(self) -> str:
         return f"localhost:{self.port}"
 
-    def start(self, module: str, *words: str) -> Running:
+    def start_keys(self, module: str, *words: str) -> Running:
         """A process with many keys, once they are connected."""
         name = f"tests.federation.hostile.{module}"
         process = self.started.start(module, sys.executable, "-u", "-m", name, self.folder, self.server, *words)
         process.wait_for("connected", seconds=STARTED)
         return process
 
-    def train(self, run: str) -> Running:
-        fields = {**CONFIG, "train.epochs": 1, "federation.quorum": 0.01, "federation.deadline_seconds": 300}
-        chosen = " ".join(f"{name}={written(value)}" for name, value in fields.items())
-        words = ("recipe=ganet_seg_debug", f"run-name={run}", f"set={chosen}", "least-sites=2")
-        return self.started.start(run, SCRIPTS / "run.sh", "state", *words)
-
-
-def written(value: object) -> str:
-    """A field's value as users write it."""
-    return json.dumps(value, separators=(",", ":"))
-
 
 @pytest.fixture(scope="module")
 def deployment(phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    patients = read_cohort(phantom).patients
-    for place, name in enumerate(SITES):
-        (folder / name).mkdir()
-        policy = SitePolicy(
-            minimum_patients=2, minimum_group=1, validation_fraction=0.4, test_fraction=0.0, answers_per_round=LIMIT
-        )
-        settings = SiteSettings(name=name, data=phantom, patients=patients[place::3], policy=policy)
-        (folder / name / "site.toml").write_text(settings.to_toml())
+    make_sites(folder, phantom, SITES, answers_per_round=LIMIT)
     names = {role: [f"{role}-{number}" for number in range(KEYS)] for role in ("members", "strangers")}
     (folder / "hostile.json").write_text(json.dumps(names))
     keys = [*SITES, *names["members"], *names["strangers"]]
     make_certificates(folder / "keys", ["localhost"], keys, days=2)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {
-        "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-        "GANSEG_STORE": str(folder / "store"),
-    }  # fmt: skip
-    port = free_port()
-    with processes(folder, **environment) as started:
-        server = started.start("server", SCRIPTS / "server.sh", "state", "keys", port)
-        server.wait_for("Uvicorn running on https://", seconds=STARTED)
+    with processes(folder, **environment(), PYTHONPATH=str(ROOT), GANSEG_STORE=str(folder / "store")) as started:
+        attacked = Attacked(folder, started)
+        attacked.start_server()
         home = f"FLWR_HOME={folder / 'state' / 'flower'}"
-        started.run("env", home, sys.executable, "-c", REGISTER, folder / "state", *keys, seconds=TRAINED)
-        yield Deployment(folder, started, port)
+        started.run("env", home, sys.executable, "-c", REGISTER, folder / "state", *keys, seconds=ANSWERED)
+        yield attacked
 
 
 def test_federations_go_on_beside_hostile_site(deployment):
     """Every listed attack and a thousand mutations of every kind of reply."""
-    honest, hostile = deployment.start("honest", "north", "south"), deployment.start("site")
+    honest, hostile = deployment.start_keys("honest", "north", "south"), deployment.start_keys("site")
     output, recorded = "", set()
     for number in range(FEDERATIONS):
-        run = deployment.train(f"f{number}")
-        assert run.process.wait(TRAINED) == 0, run.output()
+        run = deployment.train(f"f{number}", FIELDS)
+        assert run.process.wait(ANSWERED) == 0, run.output()
         output += run.output()
-        record = json.loads((deployment.folder / "state" / "runs" / f"f{number}" / "federation.json").read_text())
+        record = deployment.record(f"f{number}")
         assert {"north", "south"} <= record["rounds"][0]["sites"].keys()
         recorded |= {(f"f{number}", each["site"], each["kind"]) for each in record["quarantined"]}
     honest.kill()
@@ -161,10 +127,8 @@ def test_sites_send_nothing_against_policy_to_hostile_server(deployment):
     app = deployment.folder / "attacks"
     app.mkdir()
     (app / "pyproject.toml").write_text(BUNDLE.format(folder=deployment.folder, mutations=MUTATIONS))
-    honest = deployment.start("honest", "north")
-    west = deployment.started.start(
-        "west", SCRIPTS / "node.sh", "west", "keys/west.key", "keys/ca.crt", deployment.server, free_port()
-    )
+    honest = deployment.start_keys("honest", "north")
+    west = deployment.start_node("west")
     west.wait_for("SuperNode ID: ", seconds=STARTED)
     home = f"FLWR_HOME={deployment.folder / 'state' / 'flower'}"
     attack = deployment.started.start("attack", "env", home, "flwr", "run", app, "federation", "--stream")
