@@ -152,7 +152,7 @@ def with_trees(*trees: ObjectTree) -> PushMessagesRequest:
     [
         with_times(ttl=math.nan),
         with_times(ttl=math.inf),
-        with_times(ttl=-1.0),
+        with_times(ttl=-1e300),
         with_times(created_at=math.nan),
         with_times(created_at=-math.inf),
         with_times(created_at=1e300),
@@ -172,6 +172,15 @@ def test_superlink_takes_no_message_that_it_could_not_deliver(request_, monkeypa
     with pytest.raises(HTTPException) as rejected:
         fleet_handlers.push_messages(request_, None)
     assert (rejected.value.status_code, pushed) == (400, [])
+
+
+def test_superlink_passes_a_late_reply_on_to_flower(monkeypatch):
+    pushed = []
+    monkeypatch.setattr(fleet_handlers, "push_messages", lambda request, state: pushed.append(request))
+    flower._reject_messages_of_others()
+    late = with_times(ttl=-1.0)
+    fleet_handlers.push_messages(late, None)
+    assert pushed == [late]
 
 
 def test_run_supernode_sends_a_rejected_request_again_signed_anew(monkeypatch):
