@@ -149,6 +149,7 @@ def test_experiment_robustness_scores_test_patients_of_classifier(ganseg, kaggle
     assert int(clean["accuracy_n"]) == known["n_patients"]
 
 
+@pytest.mark.slow
 def test_experiment_thresholds_matches_detection_of_evaluate(ganseg, kaggle_run, kaggle):
     stored = read_thresholds(kaggle_run.model)
     write_thresholds(kaggle_run.model, replace(stored, realism=0.5))

@@ -77,6 +77,7 @@ def test_full_disk_leaves_no_partial_export(ganseg, run, working_folder, on_full
     assert list(working_folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_no_partial_onnx_export(ganseg, run, working_folder, on_full_disk, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", lambda source, target: None)
     result = on_full_disk(1500, "export", "tiny", "out", "--onnx")

@@ -103,8 +103,8 @@ def replaced(project: str) -> bytes:
 
 HOSTILE = {
     "bytes": (bytes(LARGEST_BUNDLE + 1), "is larger than"),
-    "a bomb": (bundle_of({"README.md": bytes(500 * LARGEST_BUNDLE)}), "is larger than"),
-    "a bomb that states 100 bytes": (lying(100, bytes(500 * LARGEST_BUNDLE)), "is larger than"),
+    "a bomb": (bundle_of({"README.md": bytes(50 * LARGEST_BUNDLE)}), "is larger than"),
+    "a bomb that states 100 bytes": (lying(100, bytes(50 * LARGEST_BUNDLE)), "is larger than"),
     "a file that states fewer bytes": (lying(100, b"x" * 1000), "cannot be read"),
     "a file that states more bytes": (lying(2000, b"x" * 1000), "cannot be read"),
     "lzma": (bundle_of({"README.md": bytes(LARGEST_BUNDLE)}, zipfile.ZIP_LZMA), "cannot be read"),

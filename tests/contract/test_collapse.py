@@ -53,6 +53,7 @@ def test_train_member_warns_once_of_collapsed_generator(trained):
     assert "the generator has collapsed; take system.generator=wgan_gp or a lower" in warnings[0]
 
 
+@pytest.mark.slow
 def test_train_member_does_not_warn_of_learning_generator(trained):
     diversity, warnings = trained(LEARNING)
     assert min(diversity) > 0.2

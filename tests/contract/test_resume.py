@@ -125,6 +125,7 @@ def test_train_restores_damaged_last_checkpoint_of_finished_run(config, prepared
     assert len(checkpoints.all()) == 2, "what may be looked at was deleted"
 
 
+@pytest.mark.slow
 def test_train_depends_on_seed(config, prepared, undisturbed, tmp_path):
     other = override(config, {"seed": 1})
     assert members.exit_code_of(members.train, tmp_path, other, prepared) == 0

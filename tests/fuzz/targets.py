@@ -74,7 +74,7 @@ class Target:
     """Which files are damaged, as a pattern."""
     is_checked: Callable[[Path], bool] = lambda file: False
     """Whether any change of this file's content must be noticed: it is compressed, or has a digest."""
-    few: int = 40
+    few: int = 20
     """How often the quick suite damages it; fewer where a read takes long."""
 
 

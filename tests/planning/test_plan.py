@@ -109,6 +109,7 @@ def test_data_record_labels_follow_majority_of_masks(cohort):
     assert learnt_from.otherwise_labelled == 3
 
 
+@pytest.mark.slow
 def test_planned_run_rejects_other_healthy_cohort(phantom, tmp_path):
     from ganseg_dist.data.phantom.folder import make_phantom
 

@@ -130,6 +130,7 @@ def test_deploy_resumes_with_agreed_config(hospitals, registered):
     assert [record.round for record in federation.rounds] == [1, 2]
 
 
+@pytest.mark.slow
 def test_deploy_sends_each_node_the_last_update_received_of_it_alone(hospitals, registered, tmp_path):
     received: dict[int, list[dict]] = {1: [], 2: []}
 

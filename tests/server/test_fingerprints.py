@@ -67,6 +67,7 @@ def test_simulate_trains_site_without_fingerprint(phantom):
     assert sorted(rounds[0]["sites"]) == ["site1", "site2", "site3"]
 
 
+@pytest.mark.slow
 def test_simulate_requests_no_fingerprint_with_privacy(phantom):
     run, _ = simulated(phantom, app, **{"train.ema": None, "federation.privacy.epsilon": 5000.0})
     assert not (run.folder / "fingerprint.json").exists()

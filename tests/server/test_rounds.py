@@ -107,6 +107,7 @@ def test_rounds_raise_when_quorum_is_missed(phantom):
         simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
 
 
+@pytest.mark.slow
 def test_rounds_repeat_and_raise_with_too_few_answers_for_strategy(phantom):
     """The median of two sites would be their mean, and one of them may lie."""
     tried = []

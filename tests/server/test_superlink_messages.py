@@ -128,7 +128,7 @@ def asked(superlink: TestClient, monkeypatch, attack) -> dict[str, Message]:
     for name, value in (("_run_id", grid._run.run_id), ("_node_id", 1), ("_task_id", 0)):
         monkeypatch.setattr(TaskIdentity, name, value)
     names = {honest.number: "honest", hostile.number: "hostile"}
-    sites = Sites(grid, deadline_seconds=6.0)
+    sites = Sites(grid, deadline_seconds=4.0)
     replies = sites.ask("train", INSTRUCTION, WEIGHTS, sorted(names, key=lambda node: names[node]))
     return {names[node]: reply for node, reply in replies.items()}
 

@@ -41,8 +41,14 @@ SHORT = {
     "gan_osmosis": {"train.epochs": 1, "system.joint_epochs": 1},
     "dl_gan_cnn": {"train.epochs": 1, "system.features_epochs": 1},
 }
+QUICK = {"as it is", "without the GAN", "as the paper reads"}
 CASES = [
-    pytest.param(name, changes, id=f"{name}, {variant}")
+    pytest.param(
+        name,
+        changes,
+        id=f"{name}, {variant}",
+        marks=pytest.mark.slow if variant in EVERY_SYSTEM.keys() - QUICK else [],
+    )
     for name in DEBUG
     for variant, changes in (EVERY_SYSTEM | VARIANTS.get(name.removesuffix("_debug"), {})).items()
 ]

@@ -80,6 +80,7 @@ def test_with_thresholds_replaces_searched_values_only():
     assert with_thresholds(earlier, {"threshold.realism": 0.2}, 3) == Thresholds({"wt": 0.3, "tc": 0.4}, 0.2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_runs")
 def test_search_thresholds_starts_at_defaults_and_stores_best(cohort):
     run = named_run("base")
