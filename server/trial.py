@@ -12,6 +12,7 @@ from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.studies.sweeps.request import Hospitals
 from ganseg_dist.studies.sweeps.trainers import Monitors, Trainer, TrialJob
 from ganseg_dist.systems import outline_system
@@ -30,6 +31,11 @@ class FederatedTrialTrainer(Trainer):
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> tuple[str, ...]:
         """Warnings of the hospitals that every trial leaves out. Raises as `validate_sites` does."""
         return validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew).warnings()
+
+    def scores_epochs(self, config: RunConfig, cohort: Cohort, split: Split) -> bool:
+        """Not with differential privacy, where hospitals send no scores, nor where a single one could."""
+        chosen = validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
+        return chosen.scores_rounds and not withholds_scores(config)
 
     def train(self, values: dict[str, object], job: TrialJob) -> None:
         """Resume after the last round in the run's folder. A federation that cannot continue ends without a score."""

@@ -43,9 +43,26 @@ class Participants:
     left_out: Mapping[str, str]
     """Why, by site."""
 
+    @property
+    def validating(self) -> tuple[str, ...]:
+        """The sites with patients to validate on."""
+        return tuple(name for name, patients in self.sites.items() if self.split.of(patients).validation)
+
+    @property
+    def scores_rounds(self) -> bool:
+        """Whether rounds are scored: of several sites one alone would choose which round is the best."""
+        return len(self.validating) >= min(2, len(self.sites))
+
     def warnings(self) -> tuple[str, ...]:
-        """A line for each site that is left out."""
-        return tuple(f"{name}: takes no part: {reason}" for name, reason in self.left_out.items())
+        """A line for each site that is left out, and one where a single site could score the rounds."""
+        lines = [f"{name}: takes no part: {reason}" for name, reason in self.left_out.items()]
+        if self.validating and not self.scores_rounds:
+            lines.append(
+                f"no round is scored, and the last weights are kept: {self.validating[0]} alone has patients to "
+                "validate on, and a mean needs two sites; raise data.validation_fraction, or draw other patients with "
+                "another seed"
+            )
+        return tuple(lines)
 
 
 def participants(sites: Sites, split: Split) -> Participants:

@@ -29,7 +29,7 @@ from tune_spaces import space_of, spaces
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
-SHORT = {"system.gan": False, "train.epochs": 2, "system.supervised_epochs": 2}
+SHORT = {"system.gan": False, "train.epochs": 2, "system.supervised_epochs": 2, "data.validation_fraction": 0.4}
 RESOLVED = {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]}
 HOSPITALS = Hospitals("2")
 
@@ -103,6 +103,18 @@ def test_validate_setup_warns_of_hospital_that_every_trial_leaves_out(phantom, c
     assert warning == f"site3: takes no part: has {len(sites['site3'])} patients, none of them to train on"
 
 
+def test_trials_have_no_scores_of_epochs_where_one_hospital_validates(phantom, cohort):
+    config = override(request(phantom).training.config, RESOLVED)
+    sites = partition(cohort, "2", skew=None, seed=config.seed)
+    trainer = FederatedTrialTrainer(HOSPITALS, app)
+    for validating, scored in (({"site1", "site2"}, True), ({"site1"}, False)):
+        validation = tuple(sites[name][0] for name in sorted(validating))
+        split = Split(tuple(set(cohort.patients) - set(validation)), validation, ())
+        assert trainer.scores_epochs(config, cohort, split) == scored
+        assert len(trainer.validate_setup(config, cohort, split)) == (not scored)
+    assert "site1 alone has patients to validate on" in trainer.validate_setup(config, cohort, split)[0]
+
+
 def test_validate_setup_rejects_unknown_local_network(phantom, cohort):
     config = override(request(phantom, changes=SHORT | {"federation.local": ["other"]}).training.config, RESOLVED)
     with pytest.raises(ConfigError, match=r"federation\.local"):
@@ -111,7 +123,10 @@ def test_validate_setup_rejects_unknown_local_network(phantom, cohort):
 
 @pytest.mark.slow
 def test_federated_trial_resumes_bit_for_bit_after_kill(phantom):
-    changes = {"system.gan": "false", "system.supervised_epochs": "6", "train.epochs": "6", "federation.rounds": "6"}
+    changes = {
+        "system.gan": "false", "system.supervised_epochs": "6", "train.epochs": "6", "federation.rounds": "6",
+        "data.validation_fraction": "0.4",
+    }  # fmt: skip
     command = [
         sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--sites", "2",
         "--space", "ganet_seg", "--trials", "2", "--scheduler", "none", "--search", "random", "--run-name", "k",

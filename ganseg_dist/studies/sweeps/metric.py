@@ -60,7 +60,7 @@ def score_of_scan(scores: Mapping[str, float], score: str, region: str) -> float
 def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: bool = True) -> tuple[Metric, ...]:
     """The metrics of these names; without any, the score by which the recipe's last stage chooses its epoch.
 
-    Epochs are not `scored_by_epoch` with differential privacy, where hospitals send no scores. The config is resolved.
+    Epochs are not `scored_by_epoch` where hospitals send no scores. The config is resolved.
 
     Raises ConfigError for a name that trials of this recipe do not have.
     """
@@ -73,8 +73,8 @@ def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: 
     scan_names = [name for name in on_scans if name not in every_epoch]
     if not (every_epoch or scan_names):
         raise ConfigError(
-            f"--metric: with privacy sites send no scores, and {config.recipe} has none of whole scans; search without "
-            "privacy"
+            f"--metric: rounds have no scores, with privacy or one site to validate at, and {config.recipe} has none "
+            "of whole scans; search without privacy, or raise data.validation_fraction"
         )
     metrics = []
     for name in requested or (every_epoch or scan_names)[:1]:

@@ -24,7 +24,6 @@ from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import DataError
-from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.data_checks import UNSCORABLE
 from ganseg_dist.planning.mapper import Bar, no_bar
 from ganseg_dist.planning.plan import check_plan, plan_training
@@ -108,10 +107,10 @@ def _metrics_and_split(
     training = request.training
     cohort = labelled(read_cohort(training.data, training.layout, training.labels), training.config)
     config = resolve(training.config, cohort)
-    scored_by_epoch = request.hospitals is None or not withholds_scores(config)
+    split = split_as_configured(cohort, config)
+    scored_by_epoch = trainer.scores_epochs(config, cohort, split)
     metrics = metrics_of(request.metrics, config, scored_by_epoch=scored_by_epoch)
     validate_search(request, metrics, config)
-    split = split_as_configured(cohort, config)
     for warning in trainer.validate_setup(config, cohort, split):
         warn(warning)
     with_sweep_noise(config, request.trials, len(split.train))

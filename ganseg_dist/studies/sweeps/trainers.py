@@ -139,6 +139,10 @@ class Trainer:
         """
         return ()
 
+    def scores_epochs(self, config: RunConfig, cohort: Cohort, split: Split) -> bool:
+        """Whether a trial has scores after every epoch, or of whole scans after the last alone."""
+        return True
+
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
         """Train with these values of the space's fields and report to Tune; runs in the trial's process.
 
