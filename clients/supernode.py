@@ -1,4 +1,4 @@
-"""Flower's SuperNode for a hospital, which says why it is not connected: `python -m clients.supernode`.
+"""Flower's SuperNode for a hospital, which prints why it is not connected: `python -m clients.supernode`.
 
 Takes the options of `flower-supernode`. It checks the key and the server's certificate before it starts; Flower itself
 would retry for ever, or end with a code.
@@ -132,7 +132,7 @@ def _end_children() -> None:
 
 
 def main() -> None:
-    """Run the node until it is stopped. Exits with 1, after a line that says why, when the server rejects it."""
+    """Run the node until it is stopped. Exits with 1, after a line with the reason, when the server rejects it."""
     try:
         connection = check(_options())
     except GansegError as error:

@@ -99,7 +99,7 @@ class RunRecord(Record):
     created: str | None = None
     """ISO 8601, with its zone."""
     seconds: float | None = None
-    """Wall time of all attempts together."""
+    """Wall time from all starts to their ends, together."""
     version: str | None = None
     commit: str | None = None
     """Of a source checkout; + at its end: files differ from it."""

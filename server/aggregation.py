@@ -67,8 +67,8 @@ def mean_scores(
 ) -> dict[str, float]:
     """By name, the mean of the sites' scores; a site weighs by its cases and, as in training, no more than the cap.
 
-    What a single site sends of several is no mean: the site would choose alone which round is the best. `alone` says
-    that the federation has one site.
+    What a single site sends of several is no mean: the site would choose alone which round is the best. `alone`: the
+    federation has one site.
     """
     means: dict[str, float] = {}
     for name in dict.fromkeys(name for of_site in scores.values() for name in of_site):

@@ -86,7 +86,7 @@ def deploy(
 
 def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
     """The hospitals' records, of those that can train together. Members are then cleared: they enrol again and prepare
-    data by the agreed config; the others are not asked again.
+    data by the agreed config; the others get no further requests.
 
     Raises FederationError when fewer than required can train together.
     """

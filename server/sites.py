@@ -102,7 +102,7 @@ class Sites:
         """Start: ask every available node that is not a member; wait for `least` members, up to the deadline.
 
         Then it still waits for `expected` nodes, and GRACE_SECONDS for any other. While there are fewer members, nodes
-        that rejected are asked again every ASK_AGAIN_SECONDS: a hospital may have corrected its data or settings. A
+        that rejected are invited again every ASK_AGAIN_SECONDS: a hospital may have corrected its data or settings. A
         simulation does not wait for that. `warn` receives each rejection at once.
 
         Args:
@@ -206,7 +206,7 @@ class Sites:
         }
 
     def pending_text(self) -> str:
-        """`node 3 (12 min), node 4 (40 s)`: who has been asked to take part and for how long; empty for nobody."""
+        """`node 3 (12 min), node 4 (40 s)`: who has been invited and for how long; empty for nobody."""
         now = time.monotonic()
         return ", ".join(f"{self.label(each.node)} ({duration(now - each.sent)})" for each in self.joining.values())
 

@@ -24,7 +24,7 @@ usage() {
 [ "$1" = start ] || [ "$1" = upgrade ] || usage
 
 needed() {
-    [ -n "${!1:-}" ] || { echo "error: $1: is not set; the head of $(basename "$0") says what it is" >&2; exit 1; }
+    [ -n "${!1:-}" ] || { echo "error: $1: is not set; the head of $(basename "$0") explains it" >&2; exit 1; }
 }
 needed MLFLOW_BACKEND_STORE_URI
 needed MLFLOW_SECRETS
@@ -32,7 +32,7 @@ needed MLFLOW_SECRETS
 secret() {
     local file=$MLFLOW_SECRETS/$1
     if ! [ -s "$file" ] || ! [ -r "$file" ]; then
-        echo "error: $file: is empty or not there for user $(id -u); deploy/mlflow/README.md says what it holds" >&2
+        echo "error: $file: is empty or not there for user $(id -u); deploy/mlflow/README.md explains its content" >&2
         exit 1
     fi
     cat "$file"

@@ -71,7 +71,7 @@ srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="$cp
 step=$!
 while kill -0 "$step" 2>/dev/null; do wait "$step" || true; done # a trapped signal ends a wait early
 
-[ -s "$notes/status" ] || echo "error: slurm.sh: the training did not end by itself; what is above says why" >&2
+[ -s "$notes/status" ] || echo "error: slurm.sh: the training did not end by itself; the reason is above" >&2
 status=$(cat "$notes/status" 2>/dev/null || echo 1)
 if [ -n "$over" ] && [ "$status" -ne 0 ]; then
     echo "note: the time is up; the job queues again and resumes from the last checkpoint" >&2

@@ -24,7 +24,7 @@ COMMANDS = (
 )  # fmt: skip
 """In the order of a first project; each is the function of that name in the module of that name."""
 INTERRUPTED = 130
-REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ def main() -> None:
 
 def _os_error_message(error: OSError) -> str:
     place, why = error.filename or "this machine", error.strerror or error
-    if error.errno in REFUSED_WRITES:
+    if error.errno in WRITE_ERRORS:
         return f"{place}: cannot be written or read ({why}); free space, correct permissions or choose another folder"
     return f"{place}: cannot be used ({why}); check the path"
 

@@ -82,7 +82,7 @@ def predict(
         title = system.title if system.synthesises else f"{system.title} without its GAN"
         raise ConfigError(
             f"--anomaly, --reconstruction: {run} is a model of {title}, which makes neither; "
-            "give a run of ganet_seg with system.gan=true"
+            "give a run whose discriminator learns healthy tissue, such as of ganet_seg with system.gan=true"
         )
     if anomaly and "discriminator" in predictor.absent:
         raise ConfigError(

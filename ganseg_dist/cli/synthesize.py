@@ -36,7 +36,7 @@ class SynthesisOptions:
     )
     seed: int = typer.Option(0, min=0, metavar="K", help="Of the noise; the same seed makes the same images.")
     most_memorised: float = typer.Option(
-        0.1, min=0, max=1, metavar="SHARE", help="Refuse when more than this share repeats training images."
+        0.1, min=0, max=1, metavar="SHARE", help="Fail when more than this share repeats training images."
     )
     inception: Path | None = typer.Option(
         None,

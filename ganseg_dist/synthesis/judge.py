@@ -19,8 +19,8 @@ from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.synthesis.results import JudgedImages, Share
 
 NO_JUDGE = (
-    "the run's detector was trained on generated images; give --judge a gan_detector run of the same split with "
-    "system.augmentation=none or classical"
+    "the run's detector was trained on generated images; give --judge a classifier of the same split that was "
+    "trained on real images alone, such as of gan_detector with system.augmentation=none or classical"
 )
 """The reason where no judge is given."""
 
@@ -42,8 +42,8 @@ def check_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
     """Raises ConfigError when the run of this name may have seen generated images, or takes images of another kind."""
     if judge.system.task != "classification" or not judge.system.sees_only_real_images:
         raise ConfigError(
-            f"--judge {name}: may have seen generated images; give a gan_detector run with system.augmentation=none or "
-            "classical that started from no weights"
+            f"--judge {name}: may have seen generated images; give a classifier that was trained on real images alone "
+            "and started from no weights, such as of gan_detector with system.augmentation=none or classical"
         )
     for field in SAME:
         given, needed = (getattr(config.data, field) for config in (judge, generator))

@@ -1,4 +1,4 @@
-"""One attempt at a run: it locks the run and records its end; a finished run has a model."""
+"""A run's training, from its start or resumed: it locks the run and records its end; a finished run has a model."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def run_training(
     tags: Mapping[str, str],
     started: float,
 ) -> None:
-    """Train and finish the run, tracked in MLflow; an attempt that fails leaves an interrupted run.
+    """Train and finish the run, tracked in MLflow; one that fails leaves an interrupted run.
 
     With GANSEG_RUNS_URI the run is copied there too, checkpoint by checkpoint.
 
     Args:
         train: returns the last checkpoint's folder.
         monitors: the score that chooses each stage's epoch, by stage.
-        started: when the attempt began, on the monotonic clock.
+        started: when this process began, on the monotonic clock.
     """
     earlier = run.description().seconds or 0.0
 

@@ -227,6 +227,6 @@ def test_evaluate_and_calibrate_report_cohort_without_lesions(ganseg, run, bad_c
     assert "wt/sensitivity" not in summary["rows"][0]["scores"]
     assert ganseg("report", "tiny").code == 0
     before = (run.model / "thresholds.json").read_bytes()
-    refused = ganseg("calibrate", "tiny", "--data", bad_cohort)
-    assert_error(refused, 1, "the masks of all", "validation cases are empty")
+    rejected = ganseg("calibrate", "tiny", "--data", bad_cohort)
+    assert_error(rejected, 1, "the masks of all", "validation cases are empty")
     assert (run.model / "thresholds.json").read_bytes() == before

@@ -215,7 +215,7 @@ def test_experiment_logs_table_to_mlflow(ganseg, trained, phantom, tmp_path, mon
 
 def test_experiment_thresholds_rejects_model_without_slice_discriminator(ganseg, kaggle, osmosis_run):
     result = ganseg("experiment", "thresholds", osmosis_run.name, "--data", kaggle)
-    assert_error(result, 1, "pictures: GAN-OSMOSIS has no discriminator that scores slices; give a run of ganet_seg")
+    assert_error(result, 1, "pictures: GAN-OSMOSIS has no discriminator that scores slices; give a run whose")
 
 
 def test_experiment_rejects_unknown_run_and_unknown_patients(ganseg, kaggle, kaggle_run, phantom):

@@ -1,4 +1,4 @@
-"""A hospital's node says why it is not connected, and ends with an error then."""
+"""A hospital's node prints why it is not connected, and ends with an error then."""
 
 import datetime
 import sys

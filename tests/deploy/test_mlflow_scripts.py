@@ -148,7 +148,7 @@ def test_serve_names_a_missing_setting_in_one_line(tmp_path, team, missing):
     del team[missing]
     done = run_script("serve.sh", "start", folder=tmp_path, **team)
     assert done.returncode == 1
-    assert done.stderr == f"error: {missing}: is not set; the head of serve.sh says what it is\n"
+    assert done.stderr == f"error: {missing}: is not set; the head of serve.sh explains it\n"
 
 
 @pytest.mark.parametrize("missing", ["database-password", "admin-password", "session-key"])

@@ -206,8 +206,8 @@ def test_participants_leaves_out_sites_of_too_few_patients_and_keeps_test_patien
     assert chosen.warnings() == (
         "Leeds: takes no part: has 2 patients, none of them to train on",
         "York: takes no part: has 1 patient, and a site needs 2",
-        "no round is scored, and the last weights are kept: Bath alone has patients to validate on, and a mean needs two "
-        "sites; raise data.validation_fraction, or draw other patients with another seed",
+        "no round is scored, and the last weights are kept: Bath alone has patients to validate on, and a mean needs "
+        "two sites; raise data.validation_fraction, or draw other patients with another seed",
     )
     assert participants(HOSPITALS, chosen.split) == chosen, "an arm of a study chooses the same sites"
 

@@ -40,7 +40,7 @@ def threshold_trial(run: Run, cases: Sequence[Case]) -> ScoredTrial:
         without = "" if config.system.synthesises else " without its GAN"
         raise RunError(
             f"{run.name}: {config.system.title}{without} has no discriminator that scores slices; "
-            "give a run of ganet_seg with system.gan=true"
+            "give a run whose discriminator learns healthy tissue, such as of ganet_seg with system.gan=true"
         )
     return ScoredTrial("slices", {"run": run.name}, run, tuple(case.id for case in cases))
 
