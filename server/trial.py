@@ -14,14 +14,14 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.studies.sweeps.request import Hospitals
-from ganseg_dist.studies.sweeps.trainers import Monitors, Trainer, TrialJob
+from ganseg_dist.studies.sweeps.trainers import Monitors, TrialJob, TrialTrainer
 from ganseg_dist.systems import outline_system
 from server.grids import Answer
 from server.simulation import Simulation, simulate, validate_sites
 
 
 @dataclass(frozen=True, slots=True)
-class FederatedTrialTrainer(Trainer):
+class FederatedTrialTrainer(TrialTrainer):
     """Trains a trial as `ganseg federate --local` trains its federated arm, one site after the other."""
 
     hospitals: Hospitals

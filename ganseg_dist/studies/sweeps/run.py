@@ -39,7 +39,7 @@ from ganseg_dist.studies.sweeps.privacy import with_sweep_noise
 from ganseg_dist.studies.sweeps.request import SweepRequest, describe_request, validate_search
 from ganseg_dist.studies.sweeps.search import Watch, mark_interrupted_trials, search
 from ganseg_dist.studies.sweeps.sweep import Sweep
-from ganseg_dist.studies.sweeps.trainers import STATES, Trainer, TrialJob
+from ganseg_dist.studies.sweeps.trainers import STATES, TrialJob, TrialTrainer
 from ganseg_dist.studies.trial import TrialResult, TrialState
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.description import data_tags
@@ -50,7 +50,7 @@ from ganseg_dist.training.run_training import epochs_kept, only_trainer
 def run_sweep(
     request: SweepRequest,
     *,
-    trainer: Trainer | None = None,
+    trainer: TrialTrainer | None = None,
     watch: Watch = lambda trial, done: None,
     bar: Bar = no_bar,
     warn: Callable[[str], object] = lambda warning: None,
@@ -65,7 +65,7 @@ def run_sweep(
 
     Raises RunError when the name belongs to another study, or the first trials all fail with the same error.
     """
-    trainer = trainer or Trainer()
+    trainer = trainer or TrialTrainer()
     training = replace(request.training, data=request.training.data.absolute())  # trials have other working folders
     request = replace(request, training=training)
     sweep_run = named_run(request.name)
@@ -101,7 +101,7 @@ def run_sweep(
 
 
 def _metrics_and_split(
-    request: SweepRequest, trainer: Trainer, warn: Callable[[str], object]
+    request: SweepRequest, trainer: TrialTrainer, warn: Callable[[str], object]
 ) -> tuple[tuple[Metric, ...], Split]:
     """Metrics of the trials and the split, after all checks that can fail before Ray starts."""
     training = request.training

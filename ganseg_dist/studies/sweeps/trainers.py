@@ -74,7 +74,7 @@ class TrialJob:
     """Number of trials in the sweep."""
     command: str
     """Command that a trial's run records, as the process has a command line of Ray's."""
-    trainer: Trainer
+    trainer: TrialTrainer
 
     def train(self, values: dict[str, Any]) -> None:
         """Train one trial. Checks the shared paths, as the node may have joined after the sweep checked the others."""
@@ -129,7 +129,7 @@ class TrialJob:
         tune.report(dict.fromkeys((metric.name for metric in self.metrics), math.nan))
 
 
-class Trainer:
+class TrialTrainer:
     """Trains a trial as `ganseg train` does: in its process, or on several workers."""
 
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> tuple[str, ...]:

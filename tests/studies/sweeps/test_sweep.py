@@ -21,7 +21,7 @@ from ganseg_dist.studies.sweeps.request import SweepRequest, stored_request
 from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.studies.sweeps.space import Space
 from ganseg_dist.studies.sweeps.sweep import Sweep
-from ganseg_dist.studies.sweeps.trainers import Trainer
+from ganseg_dist.studies.sweeps.trainers import TrialTrainer
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import train_session
 from tune_spaces import spaces
@@ -49,7 +49,7 @@ def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> 
     return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
 
 
-class FullDiskTrainer(Trainer):
+class FullDiskTrainer(TrialTrainer):
     """A trainer whose trials raise a full disk while `file` exists."""
 
     def __init__(self, file: Path) -> None:
