@@ -295,7 +295,7 @@ def test_predict_rejects_anomaly_and_reconstruction_without_healthy_gan(
     }
     for model, title in models.items():
         result = ganseg("predict", model, phantom, "--out", masks, option)
-        assert_error(result, 2, option, f"{model} is a model of {title}, which makes neither; give a run of")
+        assert_error(result, 2, option, f"{model} is a model of {title}, which makes neither; give a run whose")
 
 
 def test_predict_rejects_probability_and_overlays_for_classifier(ganseg, kaggle, tmp_path, masks):
