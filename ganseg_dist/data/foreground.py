@@ -63,7 +63,7 @@ def foreground_mask(image: Volume) -> Mask:
 def is_skull_stripped(image: Volume, foreground: Mask, spacing_mm: tuple[float, float, float] | None) -> bool:
     """Whether every modality has a background of one exact value and the foreground can be a brain.
 
-    image: (C, X, Y, Z); foreground: its `foreground`, (X, Y, Z). With spacing_mm, a whole head whose
+    image: (C, X, Y, Z); foreground: its `foreground_mask`, (X, Y, Z). With spacing_mm, a whole head whose
     background was zeroed is recognised by its volume; without, the volume is not checked.
     """
     backgrounds = (_deviation(volume) for volume in image)

@@ -15,7 +15,7 @@ class CaseRecord(Record):
     patient: str
     site: str
     content: str
-    """SHA-256 of its files."""
+    """BLAKE2b of its files and of the reader's description of them (`data.store.content_hash`)."""
 
 
 class DataRecord(Record):

@@ -39,7 +39,7 @@ class Thresholds:
     """Operating points; the defaults hold until `ganseg calibrate` has chosen better ones."""
 
     regions: Mapping[str, Probability] = field(default_factory=dict)
-    """Probability above which a voxel belongs to a region; 0.5 where not given."""
+    """Probability from which on a voxel belongs to a region; 0.5 where not given."""
     realism: Annotated[FiniteFloat, Field(strict=True)] | None = None
     """Slice realism below which a slice is called abnormal; none: not calibrated."""
     calibrated_on: Annotated[int, Field(strict=True, ge=0)] = 0
