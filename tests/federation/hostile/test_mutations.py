@@ -90,7 +90,7 @@ def attack(content: RecordDict, read: Callable[[RecordDict], Any], check: Callab
             tracemalloc.stop()
         assert peak < BYTES, number
         assert time.process_time() - started < SECONDS, number
-    assert rejected > count / 3
+    assert rejected > count / 2
 
 
 def check_numbers(scores: Scores, names: set[str], most: float) -> None:
@@ -195,7 +195,7 @@ def test_instructions_survive_mutations(mutations):
     attack(pack_instruction(instruction, {}), read, check, mutations)
 
 
-def test_weights_of_instructions_survive_mutations(shared, weights, mutations):
+def test_weights_of_instructions_survive_mutations(shared, weights):
     def read(content: RecordDict) -> dict[str, np.ndarray]:
         arrays = dict(arrays_of(content))
         shared.check(arrays)
@@ -205,7 +205,7 @@ def test_weights_of_instructions_survive_mutations(shared, weights, mutations):
         assert {name: array.shape for name, array in arrays.items()} == shared.shapes
         assert all(np.isfinite(array).all() for array in arrays.values())
 
-    attack(pack_instruction(RoundInstruction("run", 1, 0, 0, 1, config="{}"), weights), read, check, mutations)
+    attack(pack_instruction(RoundInstruction("run", 1, 0, 0, 1, config="{}"), weights), read, check, 1000)
 
 
 def test_attack_would_see_other_exception():
