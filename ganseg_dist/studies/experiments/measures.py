@@ -146,8 +146,8 @@ def measures_of(config: RunConfig) -> tuple[Measure, ...]:
 def image_rows(rows: Sequence[ImageRow], classes: Sequence[str], threshold: float | None = None) -> list[CaseRow]:
     """Images of known class as rows, for the measures below.
 
-    Numbers are `true` and `predicted`, the indices of the classes, and `correct`; with two classes also `p`, the
-    probability of the second, and with a threshold `called`, whether p reaches it.
+    Numbers are `true` and `said`, the indices of the true and the predicted class, and `correct`; with two classes also
+    `p`, the probability of the second, and with a threshold `called`, whether p reaches it.
     """
     return [
         CaseRow(row.case, row.patient, row.site, _numbers(row, row.truth, classes, threshold))
@@ -159,7 +159,7 @@ def image_rows(rows: Sequence[ImageRow], classes: Sequence[str], threshold: floa
 def _numbers(row: ImageRow, truth: str, classes: Sequence[str], threshold: float | None) -> dict[str, float]:
     numbers = {
         "true": float(classes.index(truth)),
-        "predicted": float(classes.index(row.predicted)),
+        "said": float(classes.index(row.predicted)),
         "correct": float(row.predicted == truth),
     }
     if len(classes) == 2:
@@ -170,7 +170,7 @@ def _numbers(row: ImageRow, truth: str, classes: Sequence[str], threshold: float
 
 
 def _rates(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
-    true, predicted = (numbers[name].astype(int) for name in ("true", "predicted"))
+    true, predicted = (numbers[name].astype(int) for name in ("true", "said"))
     classes = int(max(true.max(), predicted.max())) + 1
     return confusion_rates(confusion_counts(true, predicted, owner, patients, classes))
 
@@ -194,7 +194,7 @@ def _at_threshold(numbers: Mapping[str, Values], owner: Owners, patients: int) -
 MACRO = ("precision", "recall", "f1")
 """Scores averaged over the classes, each with the same weight."""
 ACCURACY = MeanOf("accuracy", "correct")
-CLASSIFICATION: tuple[Measure, ...] = (ACCURACY, *(OfImages(name, ("true", "predicted"), _rates) for name in MACRO))
+CLASSIFICATION: tuple[Measure, ...] = (ACCURACY, *(OfImages(name, ("true", "said"), _rates) for name in MACRO))
 AUROC, AUPRC = (OfImages(name, ("true", "p"), _areas) for name in ("auroc", "auprc"))
 AREAS: tuple[Measure, ...] = (AUROC, AUPRC)
 """Areas for detecting the second of two classes."""
