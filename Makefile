@@ -29,8 +29,10 @@ venv: $(READY)   ## the environment in .venv, pinned by constraints.txt
 demo: $(READY)   ## phantom cohort, training on two Ray workers, evaluation, prediction, report (under 5 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
+test coverage: export OMP_NUM_THREADS = 1
+
 test: $(READY)   ## the suite, on TESTERS processes (2)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' $(PARALLEL)
+	$(BIN)/pytest -m 'not slow' $(PARALLEL)
 
 coverage: $(READY) ## which lines the suite leaves out; twice its time
 	$(BIN)/pytest -m 'not slow' $(PARALLEL) --cov

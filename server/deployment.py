@@ -21,6 +21,7 @@ from ganseg_dist.federation.strategy import config_at_sites, with_site_batch_siz
 from ganseg_dist.planning.run_folder import open_run, update_config
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import outline_system
+from ganseg_dist.systems.base import monitors_of
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.agreement import agree, agree_again, agreed_scheme, compatible, left_out_classes, unsuited
 from server.registry import Registry
@@ -79,7 +80,7 @@ def deploy(
             return run
         update_config(run, config)
         train = partial(train_federation, run, config, sites, tracker=tracker, least_sites=request.least_sites)
-        monitors = {stage.name: stage.monitor for stage in outline_system(config).stages}
+        monitors = monitors_of(outline_system(config))
         run_training(run, train, monitors=monitors, tags={}, started=started)
     return run
 

@@ -14,8 +14,9 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.studies.sweeps.request import Hospitals
-from ganseg_dist.studies.sweeps.trainers import Monitors, TrialJob, TrialTrainer
+from ganseg_dist.studies.sweeps.trainers import Monitors, Setup, TrialJob, TrialTrainer
 from ganseg_dist.systems import outline_system
+from ganseg_dist.systems.base import monitors_of
 from server.grids import Answer
 from server.simulation import Simulation, simulate, validate_sites
 
@@ -28,20 +29,19 @@ class FederatedTrialTrainer(TrialTrainer):
     answer: Answer
     """The hospitals' app."""
 
-    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> tuple[str, ...]:
-        """Warnings of the hospitals that every trial leaves out. Raises as `validate_sites` does."""
-        return validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew).warnings()
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> Setup:
+        """Epochs have no scores with differential privacy, nor where a single hospital could send them.
 
-    def scores_epochs(self, config: RunConfig, cohort: Cohort, split: Split) -> bool:
-        """Not with differential privacy, where hospitals send no scores, nor where a single one could."""
+        Raises as `validate_sites` does.
+        """
         chosen = validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
-        return chosen.scores_rounds and not withholds_scores(config)
+        return Setup(chosen.scores_rounds and not withholds_scores(config), chosen.warnings())
 
     def train(self, values: dict[str, object], job: TrialJob) -> None:
         """Resume after the last round in the run's folder. A federation that cannot continue ends without a score."""
         config = job.config_of(values)
         run = job.run_of(str(tune.get_context().get_trial_name()))
-        monitors = {stage.name: stage.monitor for stage in outline_system(config).stages}
+        monitors = monitors_of(outline_system(config))
         request = replace(
             job.request, config=config, run_name=run.name, workers=1, local=True, split=job.split, tags=job.tags
         )

@@ -168,12 +168,12 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
     """Print warnings, then what a run would do, short enough for one terminal screen."""
     from ganseg_dist.planning.plan import check_plan
     from ganseg_dist.planning.run_folder import planned_run
-    from ganseg_dist.systems import build_system
+    from ganseg_dist.systems import outline_system
 
     config, cohort = plan.config, plan.cohort
     run, split = planned_run(request.name(), config, plan.data_record, cohort)
     check_plan(plan, request, {"": split}, show.warn)
-    system = build_system(config)
+    system = outline_system(config)
     least = "" if request.least_workers is None else f", {request.least_workers} at least"
     place = f"on Ray, {counted(request.workers, 'worker')}{least}" if not request.local else "in this process"
     begins = "resumes" if (run.folder / "run.json").exists() else "begins"

@@ -28,7 +28,7 @@ from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import check_no_overlap, resolve
 from ganseg_dist.planning.run_folder import data_record
 from ganseg_dist.systems import outline_system
-from ganseg_dist.systems.base import Monitor
+from ganseg_dist.systems.base import Monitor, monitors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,7 @@ def _planned(
     system = outline_system(config)  # rejects what its phases cannot do, before hours of preparation
     if config.train.privacy.on:
         validate_patient_privacy(config, system, World())
-    monitors = {stage.name: stage.monitor for stage in system.stages}
-    return Plan(config, found, cohort, healthy, monitors, tuple(order_finding(cohort, request, config)))
+    return Plan(config, found, cohort, healthy, monitors_of(system), tuple(order_finding(cohort, request, config)))
 
 
 def _checked(cohort: Cohort, config: RunConfig, mapper: Mapper, bar: Bar) -> Preflight:

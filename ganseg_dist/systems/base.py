@@ -207,6 +207,11 @@ class System(Protocol):
         """Masks, images and scores, for metrics, exports and synthesis."""
 
 
+def monitors_of(system: System) -> dict[str, Monitor]:
+    """By stage, the score that chooses its epoch."""
+    return {stage.name: stage.monitor for stage in system.stages}
+
+
 class LossesByPhase:
     """`System.losses` of a system that has a method `_PHASE_losses` for each of its phases."""
 

@@ -82,13 +82,13 @@ def make_sites(folder: Path, cohort: Path, sites: Mapping[str, str] | Sequence[s
 
     `sites` maps a folder to what the hospital calls itself.
     """
-    named = sites if isinstance(sites, Mapping) else dict.fromkeys(sites, "")
+    named = sites if isinstance(sites, Mapping) else {name: name for name in sites}
     patients = read_cohort(cohort).patients
     few = {"minimum_patients": 2, "minimum_group": 1, "validation_fraction": 0.4, "test_fraction": 0.0}
     for place, (name, called) in enumerate(named.items()):
         (folder / name).mkdir()
         chosen = SiteSettings(
-            name=called or name, data=cohort, patients=patients[place :: len(named)],
+            name=called, data=cohort, patients=patients[place :: len(named)],
             policy=SitePolicy.model_validate(few | policy),
         )  # fmt: skip
         (folder / name / "site.toml").write_text(chosen.to_toml())

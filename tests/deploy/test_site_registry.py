@@ -111,8 +111,7 @@ def test_run_whose_server_is_killed_is_not_called_unstarted_and_resumes(hub):
     hub.server = hub.start_server()
     resumed = hub.train("killed", FIELDS, least=1, log="run-resumed")
     while resumed.process.wait(ANSWERED) != 0 and "is being trained" in resumed.output():
-        resumed = hub.train(
-            "killed", FIELDS, least=1, log="run-resumed"
-        )  # until Flower has noticed that the run's server is gone
+        # until Flower has noticed that the run's server is gone
+        resumed = hub.train("killed", FIELDS, least=1, log="run-resumed")
     assert "killed: resumes from round 2 of 2" in resumed.output()
     assert "finished: " in resumed.output()

@@ -99,7 +99,7 @@ def test_validate_setup_warns_of_hospital_that_every_trial_leaves_out(phantom, c
     sites = partition(cohort, "3", skew=None, seed=config.seed)
     patients = set(cohort.patients) - set(sites["site3"])
     split = Split(tuple(sorted(patients)), (), sites["site3"])
-    (warning,) = FederatedTrialTrainer(Hospitals("3"), app).validate_setup(config, cohort, split)
+    (warning,) = FederatedTrialTrainer(Hospitals("3"), app).validate_setup(config, cohort, split).warnings
     assert warning == f"site3: takes no part: has {len(sites['site3'])} patients, none of them to train on"
 
 
@@ -110,9 +110,10 @@ def test_trials_have_no_scores_of_epochs_where_one_hospital_validates(phantom, c
     for validating, scored in (({"site1", "site2"}, True), ({"site1"}, False)):
         validation = tuple(sites[name][0] for name in sorted(validating))
         split = Split(tuple(set(cohort.patients) - set(validation)), validation, ())
-        assert trainer.scores_epochs(config, cohort, split) == scored
-        assert len(trainer.validate_setup(config, cohort, split)) == (not scored)
-    assert "site1 alone has patients to validate on" in trainer.validate_setup(config, cohort, split)[0]
+        setup = trainer.validate_setup(config, cohort, split)
+        assert setup.scored_by_epoch == scored
+        assert len(setup.warnings) == (not scored)
+    assert "site1 alone has patients to validate on" in setup.warnings[0]
 
 
 def test_validate_setup_rejects_unknown_local_network(phantom, cohort):

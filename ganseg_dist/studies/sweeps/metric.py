@@ -12,7 +12,7 @@ from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.metrics.registry import REGISTERED, Mode, common_mode, find_score
 from ganseg_dist.suggestion import suggestion
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.training.run_training import epochs_kept
 
@@ -64,7 +64,7 @@ def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: 
 
     Raises ConfigError for a name that trials of this recipe do not have.
     """
-    stage = build_system(config).stages[-1]
+    stage = outline_system(config).stages[-1]
     scores = dict.fromkeys((*stage.monitor.scores, *stage.scores))
     by_epoch = [f"val/{name}" for name in scores if find_score(name).mode is not None]
     every_epoch = by_epoch if scored_by_epoch else []

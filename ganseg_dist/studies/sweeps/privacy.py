@@ -12,7 +12,7 @@ from ganseg_dist.engine.patient_privacy import noise_multiplier_of_runs
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.accountant import epsilon_of, noise_multiplier_for
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 
 
 def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig:
@@ -36,7 +36,7 @@ def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig
                 f"more than {hospital.epsilon:g}; lower --trials, or leave noise_multiplier out"
             )
     if patient.epsilon is not None and patient.noise_multiplier is None:
-        epochs = sum(stage.epochs for stage in build_system(config).stages)
+        epochs = sum(stage.epochs for stage in outline_system(config).stages)
         changes["train.privacy.noise_multiplier"] = noise_multiplier_of_runs(patient, patients, epochs, runs=trials)
     return override(config, changes) if changes else config
 

@@ -41,7 +41,7 @@ from ganseg_dist.studies.sweeps.search import Watch, mark_interrupted_trials, se
 from ganseg_dist.studies.sweeps.sweep import Sweep
 from ganseg_dist.studies.sweeps.trainers import STATES, TrialJob, TrialTrainer
 from ganseg_dist.studies.trial import TrialResult, TrialState
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import outline_system
 from ganseg_dist.tracking.description import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 from ganseg_dist.training.run_training import epochs_kept, only_trainer
@@ -108,10 +108,10 @@ def _metrics_and_split(
     cohort = labelled(read_cohort(training.data, training.layout, training.labels), training.config)
     config = resolve(training.config, cohort)
     split = split_as_configured(cohort, config)
-    scored_by_epoch = trainer.scores_epochs(config, cohort, split)
-    metrics = metrics_of(request.metrics, config, scored_by_epoch=scored_by_epoch)
+    setup = trainer.validate_setup(config, cohort, split)
+    metrics = metrics_of(request.metrics, config, scored_by_epoch=setup.scored_by_epoch)
     validate_search(request, metrics, config)
-    for warning in trainer.validate_setup(config, cohort, split):
+    for warning in setup.warnings:
         warn(warning)
     with_sweep_noise(config, request.trials, len(split.train))
     return metrics, split
@@ -153,7 +153,7 @@ def _tune_plan(
         scheduler=request.scheduler,
         search=request.search,
         metrics={metric.name: metric.mode for metric in metrics},
-        epochs=build_system(config).stages[-1].epochs,
+        epochs=outline_system(config).stages[-1].epochs,
         seed=config.seed,
         cpus=0.0 if several_workers else threads,
         gpus=request.gpu_share if request.training.gpus and not several_workers else 0.0,
@@ -204,7 +204,7 @@ def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int 
     if not history:
         return (), None
     config = run.config()
-    last = build_system(config).stages[-1]
+    last = outline_system(config).stages[-1]
     of_last = [record for record in history if record.stage == last.name]
     if not of_last:
         return (), None

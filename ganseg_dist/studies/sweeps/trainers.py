@@ -40,8 +40,8 @@ from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.metric import Metric, scores_so_far
 from ganseg_dist.studies.sweeps.privacy import with_sweep_noise
 from ganseg_dist.studies.trial import TrialState
-from ganseg_dist.systems import build_system
-from ganseg_dist.systems.base import Monitor
+from ganseg_dist.systems import outline_system
+from ganseg_dist.systems.base import Monitor, monitors_of
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
@@ -129,19 +129,21 @@ class TrialJob:
         tune.report(dict.fromkeys((metric.name for metric in self.metrics), math.nan))
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a trainer makes of a sweep's data."""
+
+    scored_by_epoch: bool = True
+    """Whether trials have scores after every epoch, or of whole scans after the last alone."""
+    warnings: tuple[str, ...] = ()
+
+
 class TrialTrainer:
     """Trains a trial as `ganseg train` does: in its process, or on several workers."""
 
-    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> tuple[str, ...]:
-        """Warnings before any trial. Raises ConfigError or DataError for a setup that cannot be trained.
-
-        Here there are none.
-        """
-        return ()
-
-    def scores_epochs(self, config: RunConfig, cohort: Cohort, split: Split) -> bool:
-        """Whether a trial has scores after every epoch, or of whole scans after the last alone."""
-        return True
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> Setup:
+        """What is known before any trial. Raises ConfigError or DataError for a setup that cannot be trained."""
+        return Setup()
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
         """Train with these values of the space's fields and report to Tune; runs in the trial's process.
@@ -153,7 +155,7 @@ class TrialTrainer:
         started = time.monotonic()
         config = job.config_of(values)
         run = job.run_of(str(tune.get_context().get_trial_name()))
-        monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
+        monitors = monitors_of(outline_system(config))
         earlier = run.config() if (run.folder / "run.json").exists() else config
         if run.finished and fixed_change(earlier, config) is None:  # and killed before Tune recorded it
             job.report_end(run, config, monitors)

@@ -9,6 +9,7 @@ from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.studies.sweeps.metric import metrics_of, scores_so_far
 from ganseg_dist.systems import build_system, recipe
+from ganseg_dist.systems.base import monitors_of
 
 CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
 CLASSES = override(recipe("gan_detector_debug"), {"data.modalities": ["t1"], "data.classes": ["no", "yes"]})
@@ -23,7 +24,7 @@ def history(*values: float, stage: str = "segment") -> list[Epoch]:
 
 def scores_after(*values: float, **fields) -> dict:
     config = override(CONFIG, fields)
-    monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
+    monitors = monitors_of(build_system(config))
     healthy = history(0.5, stage="healthy")
     return scores_so_far([*healthy, *history(*values)], metrics_of((), config), monitors, config)
 
@@ -37,7 +38,7 @@ def test_metrics_of_recipe_defaults_to_monitor():
 
 def test_scores_so_far_are_nan_for_whole_scan_metrics():
     metrics = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
-    monitors = {stage.name: stage.monitor for stage in build_system(CONFIG).stages}
+    monitors = monitors_of(build_system(CONFIG))
     found = scores_so_far(history(0.5), metrics, monitors, CONFIG)
     assert (found["epoch"], found["val/dice_wt"]) == (1, 0.5)
     assert math.isnan(found["val/hd95_wt"])
