@@ -27,7 +27,13 @@ def train_step(
     world: World,
     privacy: PatientPrivacy | None = None,
 ) -> dict[str, Tensor]:
-    """One update of the phase's networks; returns its raw terms and any dynamic weights."""
+    """One update of the phase's networks.
+
+    With `privacy` the batch's patients have their gradients clipped one by one, summed and noised; see PatientPrivacy.
+
+    Returns what to log, each a scalar by `phase/name`: the terms before weighting, and the weights where they are
+    balanced.
+    """
     backpropagate = partial(_backpropagate, system, phase, config=config, state=state, world=world)
     if privacy is None:
         logged = backpropagate(batch)
@@ -35,12 +41,17 @@ def train_step(
         parameters = [p for name in phase.trains for p in state.networks[name].parameters()]
         logged = privacy.gradients(batch, parameters, backpropagate)
     for name in phase.trains:
+        # Part of the loss, mu/2 |w - w_sent|^2 (FedProx), and so before the gradient is averaged and clipped.
         state.add_proximal_gradient(name, config.train.proximal_weight)
+        # A parameter that no term reached has no gradient, and Adam leaves it where it is.
         parameters = [p for p in state.networks[name].parameters() if p.grad is not None]
         world.average([p.grad for p in parameters if p.grad is not None])
+        # After averaging, so that the norm is the global batch's and not one rank's: any number of workers clips alike.
+        # By network, so that a discriminator's large gradient does not shrink its generator's.
         if config.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
         state.optimizers[name].step()
+        # To None, not to 0: in a later phase that does not reach a parameter, momentum would still move it.
         state.optimizers[name].zero_grad(set_to_none=True)
         if name in state.ema:
             state.ema[name].update_parameters(state.networks[name])
@@ -50,6 +61,8 @@ def train_step(
 def _backpropagate(
     system: System, phase: Phase, batch: Batch, *, config: RunConfig, state: State, world: World
 ) -> dict[str, Tensor]:
+    """Add the gradient of sum_i w_i L_i, with the phase's terms L_i, to the networks that it trains."""
+    # Frozen here and not once a stage: in a GAN each phase trains what the phase before it held still.
     train_only(state.networks, phase.trains)
     with precision(config, world):
         # A term of weight 0 is off: it is not logged either, and has no gradient to balance the others by.
@@ -58,11 +71,13 @@ def _backpropagate(
         logged = {f"{phase.name}/{name}": term.detach() for name, term in terms.items()}
         balance = state.balances.get(phase.name)
         if balance is not None:
+            # Gradient norms need a backward pass a term, so they are kept for some steps.
             if not balance.norms or state.position.step % config.train.balance_every == 0:
                 balance.read(terms, state.networks, world)
             weights = balance.weights(weights)
             logged |= {f"{phase.name}/weight_{name}": torch.tensor(weight) for name, weight in weights.items()}
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    # Outside autocast: a backward pass runs each operation in the type of its forward pass by itself.
     total.backward()
     return logged
 
