@@ -1,11 +1,14 @@
-"""Every system and every strategy of a federation by name: the published ones, and those that installed packages add.
+"""Systems, strategies of a federation and readers of layouts by name: our own, and those that installed packages add.
 
-A package adds one by an entry point, which names a `SystemEntry` or a class of `federation.strategy.Strategy`:
+A package adds one by an entry point, which names a `SystemEntry`, a class of `federation.strategy.Strategy` or an
+instance of `data.readers.shared.base.Reader`:
 
     [project.entry-points."ganseg.systems"]
     toy = "toy_package:ENTRY"
     [project.entry-points."ganseg.strategies"]
     toy_mean = "toy_package.strategy:ToyMean"
+    [project.entry-points."ganseg.readers"]
+    toy_stacks = "toy_package.reader:READER"
 
 A system's entry holds import paths and not classes, so that listing the names loads neither torch nor optuna.
 """
@@ -25,11 +28,14 @@ from ganseg_dist.errors import ConfigError, one_line
 
 GROUP = "ganseg.systems"
 STRATEGIES_GROUP = "ganseg.strategies"
+READERS_GROUP = "ganseg.readers"
 SYSTEMS_PACKAGE = "ganseg_dist.systems"
 """Its packages are the published systems, each with an ENTRY. They need no entry points, as code that is uploaded to a
 cluster is not installed there."""
 STRATEGIES_PACKAGE = "ganseg_dist.federation.strategies"
 """Its modules are the published strategies, each with a class STRATEGY."""
+READERS_PACKAGE = "ganseg_dist.data.readers"
+"""Its modules are our own readers, each with an instance READER."""
 
 T = TypeVar("T")
 
@@ -83,6 +89,20 @@ def strategies() -> Mapping[str, Any]:
     )
 
 
+@cache
+def readers() -> Mapping[str, Any]:
+    """The readers by name, in the order in which they are tried on a folder; at the same `order`, our own first.
+
+    Raises ConfigError for an entry point that cannot be loaded, is no Reader or has another reader's name.
+    """
+    instances = {name: load(f"{READERS_PACKAGE}.{name}:READER") for name in published_readers()}
+    base = load("ganseg_dist.data.readers.shared.base:Reader")
+    everyone = _with_packages(
+        instances, READERS_GROUP, "reader", f"instance of {base.__module__}.Reader", lambda x: isinstance(x, base)
+    )
+    return dict(sorted(everyone.items(), key=lambda named: named[1].order))
+
+
 def published_systems() -> list[str]:
     """Names of the published systems."""
     return _modules("systems", packages=True)
@@ -93,14 +113,19 @@ def published_strategies() -> list[str]:
     return _modules("federation", "strategies")
 
 
-def reader_names() -> list[str]:
-    """Names of the readers of layouts."""
+def published_readers() -> list[str]:
+    """Names of our own readers of layouts."""
     return _modules("data", "readers")
 
 
 def strategy_names() -> list[str]:
     """Names of all strategies, without loading them."""
     return published_strategies() + [point.name for point in entry_points(group=STRATEGIES_GROUP)]
+
+
+def reader_names() -> list[str]:
+    """Names of all readers, without loading them."""
+    return published_readers() + [point.name for point in entry_points(group=READERS_GROUP)]
 
 
 def _modules(*folder: str, packages: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES, UNKNOWN_SITE, Cas
 from ganseg_dist.data.listing import PICTURE_SUFFIXES, check_file, data_files, is_image, is_nifti, without_suffix
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import load_picture
-from ganseg_dist.data.readers import READERS, read_cohort
+from ganseg_dist.data.readers import matching_readers, read_cohort
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE, cases_in
 from ganseg_dist.data.readers.shared.base import is_mask_name
 from ganseg_dist.data.readers.shared.dataset_json import NAME, Description
@@ -70,7 +70,7 @@ def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file
         return read_cohort(place, layout, with_masks=False).cases
     if cases := _described_images(place, modalities):
         return cases
-    if any(reader.recognises(place) for reader in READERS):
+    if matching_readers(place):
         if (tests := _described_images(place / TEST_IMAGES, modalities)) and not any(data_files(place / "imagesTr")):
             return tests
         return read_cohort(place, with_masks=False).cases

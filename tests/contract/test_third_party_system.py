@@ -1,11 +1,14 @@
-"""A third-party system and strategy work with every command without changes to this package."""
+"""A third-party system, strategy and reader work with every command without changes to this package."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 PACKAGE = Path(__file__).parent / "toy_package"
@@ -51,6 +54,23 @@ def test_federate_and_recipes_list_third_party_strategy(ganseg):
     fields = ganseg("recipes", "toy_debug")
     assert "federation.toy_damping" in fields
     assert "Share of the sent weights in the new ones." in fields
+
+
+@pytest.fixture
+def pairs(phantom, tmp_path):
+    """Three patients of the phantom in the third-party layout."""
+    for case in sorted(phantom.glob("BraTS20*"))[:3]:
+        shutil.copy(case / f"{case.name}_flair.nii.gz", tmp_path / f"{case.name}.scan.nii.gz")
+        mask = nibabel.load(case / f"{case.name}_seg.nii.gz")
+        binary = (np.asanyarray(mask.dataobj) > 0).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(binary, mask.affine), tmp_path / f"{case.name}.truth.nii.gz")
+    return tmp_path
+
+
+def test_check_recognises_third_party_layout(ganseg, pairs):
+    found = ganseg("check", pairs)
+    assert "3 patients" in found
+    assert "toy_pairs" in found
 
 
 @pytest.mark.slow

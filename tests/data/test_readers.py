@@ -1,12 +1,36 @@
-"""Readers are registered by their modules."""
+"""Readers are registered by their modules, or by the entry points of other packages."""
 
-from ganseg_dist.data.readers import READERS
-from ganseg_dist.registry import reader_names
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from ganseg_dist import registry
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.errors import ConfigError
 
 
 def test_readers_match_their_modules():
-    assert sorted(reader.name for reader in READERS) == reader_names()
+    ours = registry.published_readers()
+    assert [name for name, reader in registry.readers().items() if name in ours and reader.name != name] == []
+    assert sorted(name for name in registry.readers() if name in ours) == ours
 
 
 def test_readers_try_manifest_first_and_class_folder_last():
-    assert [READERS[0].name, READERS[-1].name] == ["manifest", "class_folder"]
+    names = list(registry.readers())
+    assert [names[0], names[-1]] == ["manifest", "class_folder"]
+
+
+@pytest.fixture
+def class_as_reader(monkeypatch):
+    """An installed package's entry point that names a reader's class instead of an instance."""
+    point = EntryPoint("stacks", "ganseg_dist.data.readers.brats:BratsReader", registry.READERS_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.READERS_GROUP else [])
+    registry.readers.cache_clear()
+    yield
+    registry.readers.cache_clear()
+
+
+@pytest.mark.usefixtures("class_as_reader")
+def test_read_cohort_rejects_entry_point_that_is_no_reader(phantom):
+    with pytest.raises(ConfigError, match=r"stacks of ganseg\.readers is no instance of .*Reader; fix or uninstall"):
+        read_cohort(phantom)

@@ -1,4 +1,7 @@
-"""Layout readers: one module a layout, with its `Reader` as READER; they are tried in turn."""
+"""Layout readers: one module a layout, with its `Reader` as READER; they are tried in turn.
+
+Installed packages add readers of their own, see `ganseg_dist.registry`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,8 @@ from ganseg_dist.data.listing import check_file, data_files, data_folders, files
 from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.files import open_regular
-from ganseg_dist.registry import load, reader_names
+from ganseg_dist.registry import readers
 from ganseg_dist.suggestion import suggestion
-
-READERS: tuple[Reader, ...] = tuple(
-    sorted((load(f"{__name__}.{name}:READER") for name in reader_names()), key=lambda reader: reader.order)
-)
-"""In the order in which they are tried."""
 
 UNREAD_FORMATS = {
     ".dcm": "DICOM",
@@ -46,12 +44,11 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     Raises ConfigError for an unknown layout or scheme, and DataError where nothing can be read there, or where a
     mask's label scheme is unknown.
     """
-    named = [reader for reader in READERS if reader.name == layout]
-    if layout is not None and not named:
+    if layout is not None and layout not in readers():
         raise ConfigError(f"layout {layout}: no such layout; choose one of {_names()}")
     scheme = None if labels is None else resolve_scheme(labels)
     _check_place(root)
-    matching = named or [reader for reader in READERS if reader.recognises(root)]
+    matching = matching_readers(root) if layout is None else [readers()[layout]]
     if not matching:
         if unread := _describe_unread_format(root):
             raise DataError(
@@ -84,7 +81,12 @@ def resolve_scheme(labels: str) -> LabelScheme:
 
 def find_reader(layout: str) -> Reader | None:
     """The reader of this name; None for a cohort in no layout."""
-    return next((reader for reader in READERS if reader.name == layout), None)
+    return readers().get(layout)
+
+
+def matching_readers(root: Path) -> list[Reader]:
+    """The readers that recognise `root`, in the order in which they are tried."""
+    return [reader for reader in readers().values() if reader.recognises(root)]
 
 
 def _check_place(root: Path) -> None:
@@ -136,4 +138,4 @@ def _check_schemes_known(root: Path, cases: Sequence[Case]) -> None:
 
 
 def _names() -> str:
-    return ", ".join(reader.name for reader in READERS)
+    return ", ".join(readers())

@@ -37,11 +37,12 @@ _CANONICAL = {alias: modality for modality, aliases in MODALITY_NAMES.items() fo
 
 
 class Reader(ABC):
-    """One layout of files on disk: a module of `data/readers` with an instance as READER."""
+    """One layout of files on disk: a module of `data/readers` with an instance as READER, or one of another package."""
 
     name: ClassVar[str]
-    """Its name for `--layout`: that of its module."""
+    """Its name for `--layout`: that of its module, or of its entry point."""
     describes: ClassVar[str]
+    """The files of the layout, in a line, for messages."""
     takes_labels: ClassVar[bool] = False
     """Whether its masks hold label values, whose scheme `--labels` may set."""
     order: ClassVar[int] = 50
