@@ -27,7 +27,10 @@ from server.inbox import read_reply
 from server.registry import RegisteredSite, Registry
 from server.requests import Answers, OpenRequest, ignore_answers
 
-POLL_SECONDS = 0.2
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
+"""Between two looks for replies: at first, and at most."""
+POLLED_SHARE = 0.02
+"""Of the time since the request, between those two bounds. Each look makes the SuperLink query its database."""
 ASK_AGAIN_SECONDS = 30.0
 """While members are too few: seconds until nodes that rejected are requested again, and between status lines."""
 GRACE_SECONDS = 30.0
@@ -48,6 +51,11 @@ def ignore_line(text: str) -> None:
 def takes_all(info: SiteInfo) -> str | None:
     """Finds nothing that a site lacks."""
     return None
+
+
+def poll_pause(waited: float, left: float) -> float:
+    """Seconds until the server looks for replies again: it has waited so long for them, and so long is left."""
+    return min(max(POLL_SECONDS, POLLED_SHARE * waited), LONGEST_POLL_SECONDS, max(POLL_SECONDS, left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,8 @@ class Sites:
         Raises FederationError, with the rejections, when fewer take part by then.
         """
         self._drop_revoked()
-        end, due = time.monotonic() + self.deadline_seconds, time.monotonic() + ASK_AGAIN_SECONDS
+        began = time.monotonic()
+        end, due = began + self.deadline_seconds, began + ASK_AGAIN_SECONDS
         again: set[int] = set()
         enough_at = math.inf
         while True:
@@ -129,7 +138,7 @@ class Sites:
             if now >= due:
                 due, again = now + ASK_AGAIN_SECONDS, set(self.rejecting) if short else set()
                 self.write_line(f"{self._membership(least)}; waiting {duration(end - now)} more at most")
-            time.sleep(POLL_SECONDS)
+            time.sleep(poll_pause(now - began, end - now))
         if short:
             raise FederationError(f"federation: {self._membership(least)}{self._rejections()}")
 
@@ -188,7 +197,7 @@ class Sites:
                 self.write_line(line)
             self._collect_joined()
             if waiting:
-                time.sleep(POLL_SECONDS)
+                time.sleep(poll_pause(request.elapsed, request.deadline_seconds - request.elapsed))
         self.away = (self.away | {(kind, node) for node in request.missed}) - {(kind, node) for node in request.replies}
         self.silent = (self.silent | request.missed) - request.replies.keys()
         show(request.answers)

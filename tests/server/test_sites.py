@@ -22,7 +22,7 @@ from server import sites as module
 from server.grids import Answer, InProcessGrid
 from server.inbox import read_reply
 from server.requests import Answers
-from server.sites import Sites, ignore_line
+from server.sites import Sites, ignore_line, poll_pause
 from tests.server.registered import fingerprint, registry
 
 INSTRUCTION = RoundInstruction("f", 1, 0, 0, 1)
@@ -502,3 +502,18 @@ def test_answers_waiting_for_shortens_long_lists():
     answers = Answers({}, ("a", "b", "c"), 125.0)
     assert answers.waiting_for(2) == "waiting for a, b and 1 more (2 min 5 s)"
     assert Answers({"a": 1.0}, (), 2.0).waiting_for() == ""
+
+
+@pytest.mark.parametrize(
+    ("waited", "left", "pause"),
+    [
+        (0.0, 600.0, 0.2),
+        (5.0, 600.0, 0.2),
+        (50.0, 600.0, 1.0),
+        (500.0, 600.0, 2.0),
+        (599.0, 1.0, 1.0),
+        (600.0, -1.0, 0.2),
+    ],
+)
+def test_poll_pause_grows_with_waiting_and_ends_at_deadline(waited, left, pause):
+    assert poll_pause(waited, left) == pytest.approx(pause)
