@@ -60,15 +60,15 @@ class Reply:
     """Of the noise that the site added to the arrays, by which its budget is counted."""
 
 
-Answer = Callable[[SiteNode, RoundInstruction, RecordDict], Reply]
+Handler = Callable[[SiteNode, RoundInstruction, RecordDict], Reply]
 
 
-def _replying(message_type: str) -> Callable[[Answer], Callable[[Message, Context], Message]]:
+def _replying(message_type: str) -> Callable[[Handler], Callable[[Message, Context], Message]]:
     """Make an answer to messages of a type Flower's handler of them."""
     return lambda answer: partial(_handle, message_type, answer)
 
 
-def _handle(message_type: str, answer: Answer, message: Message, context: Context) -> Message:
+def _handle(message_type: str, answer: Handler, message: Message, context: Context) -> Message:
     """A reply, recorded in the manifest before it leaves, or an error of SITE_ERRORS.
 
     The full error is written to the site's log only.

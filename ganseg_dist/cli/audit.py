@@ -50,7 +50,7 @@ def audit(
         "end, or a rewritten file, show in no other way. 64 zeros: nothing had left.",
     ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Every tensor and number by its name."),
-    as_json: bool = typer.Option(False, "--json", help="Summary and all faults as JSON on stdout."),
+    as_json: bool = typer.Option(False, "--json", help="EgressCounts and all faults as JSON on stdout."),
 ) -> None:
     """Verify a hospital's record of what left it, and sum it up.
 
@@ -62,7 +62,7 @@ def audit(
     equals one before its first message, and gives 0 only where --head is 64 zeros, as nothing had left; 2
     when the file cannot be read or is no such record.
     """
-    summary = Summary()
+    summary = EgressCounts()
     verdict = _verify_manifest(file, summary, head)
     if as_json:
         report = {
@@ -89,7 +89,7 @@ def audit(
         raise typer.Exit(1)
 
 
-def _verify_manifest(file: Path, summary: Summary, head: str | None) -> Verdict:
+def _verify_manifest(file: Path, summary: EgressCounts, head: str | None) -> Verdict:
     """Verify the file, adding entries to summary. Raises ConfigError for no manifest, or a --head that is no hash."""
     from ganseg_dist.federation.egress_manifest import Fault, verify
     from ganseg_dist.files import open_regular
@@ -119,7 +119,7 @@ def _describe_faults(verdict: Verdict) -> Iterator[str]:
 
 
 @dataclass(slots=True)
-class Sent:
+class KindCounts:
     """Content of the messages of one kind."""
 
     messages: int = 0
@@ -138,11 +138,11 @@ class Sent:
 
 
 @dataclass(slots=True)
-class Summary:
+class EgressCounts:
     """Counts of what left."""
 
-    sent: defaultdict[str, defaultdict[str, Sent]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(Sent))
+    sent: defaultdict[str, defaultdict[str, KindCounts]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(KindCounts))
     )
     """By run and kind of message."""
     first: str | None = None
@@ -192,7 +192,7 @@ class Summary:
         return [*rows, ("time", f"{self.first} to {self.last}"), ("bytes in tensors", f"{self.bytes:,}")]
 
 
-def _describe_messages(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]:
+def _describe_messages(kind: str, sent: KindCounts, *, verbose: bool) -> Iterator[str]:
     """Texts on the metrics and tensors in messages of one kind; tensors unusual for the kind are listed by name."""
     losses = {name for name in sent.metrics if kind == "train" and "/" in name}  # stage/phase/term
     for names, noun, nouns in ((losses, "loss", "losses and their weights"), (sent.metrics - losses, "number", None)):

@@ -20,7 +20,7 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FrechetDistance, KernelDistance
 from ganseg_dist.runs import Run
 from ganseg_dist.synthesis.encoder import Encoder, load_inception, own_encoder
-from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
+from ganseg_dist.synthesis.folder import SynthesisEvidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.generate import (
     COUNT,
     Generated,
@@ -225,7 +225,7 @@ def _write(
     figure = neighbour_figure(
         generated, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view, flipped=real.flipped
     )
-    evidence = Evidence(audited, measured, figure, facts)
+    evidence = SynthesisEvidence(audited, measured, figure, facts)
     if isinstance(generated, GeneratedSlices):
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
         write_pairs(out, generated, modalities, regions, predictor.scheme, evidence, on_background=on_background)

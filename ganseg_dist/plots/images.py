@@ -78,7 +78,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRow:
+class GridRow:
     """Pictures beside each other, laid out already."""
 
     name: str
@@ -88,7 +88,7 @@ class ImageRow:
 
 @for_paper
 def image_grid(
-    title: str, columns: Sequence[str], rows: Sequence[ImageRow], note: str, warned: Collection[str] = ()
+    title: str, columns: Sequence[str], rows: Sequence[GridRow], note: str, warned: Collection[str] = ()
 ) -> Figure:
     """Rows of pictures with a title above each column, in colour where it is in `warned`, and a note below."""
     size = (INCHES * max(len(columns), FEWEST_COLUMNS) + 1.2, INCHES * len(rows) + 1.0)

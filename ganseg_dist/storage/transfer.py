@@ -15,7 +15,7 @@ from ganseg_dist.atomic import private_folder, whole_folder
 from ganseg_dist.errors import RunError
 from ganseg_dist.storage.contents import LIST, Contents, Entry, place
 from ganseg_dist.storage.remote import RemoteFolder
-from ganseg_dist.storage.working_copy import Record, Stamp, stamps
+from ganseg_dist.storage.working_copy import CopyRecord, Stamp, stamps
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks and for the files that are being sent."""
@@ -36,9 +36,9 @@ def send(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], objec
     """
     name = folder.name
     with _lock(folder):
-        record = Record.of(folder, remote.identity)
+        record = CopyRecord.of(folder, remote.identity)
         if record is None:
-            record = Record(remote.identity)
+            record = CopyRecord(remote.identity)
             record.write(folder)  # before the first copy, which is then known as this folder's even after a kill
         copy = Contents.at(remote, name)
         if copy is not None and _is_foreign(copy, record):
@@ -73,7 +73,7 @@ def fetch(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], obje
         if copy is None:
             return
         local = stamps(folder)
-        record = Record.of(folder, remote.identity) if local else None
+        record = CopyRecord.of(folder, remote.identity) if local else None
         if local and (record is None or _is_foreign(copy, record)):
             if record is None or local != record.files:
                 raise _conflict(folder, remote)
@@ -84,7 +84,7 @@ def fetch(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], obje
                 _fetch_file(remote, copy.place(folder.name, path), copy.files[path], unfinished / path)
             for site in unfinished.glob(SITE_FOLDERS):
                 private_folder(site)
-            Record(remote.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
+            CopyRecord(remote.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
 
 
 def _counted(sizes: Mapping[str, int], advance: Callable[[int, int], object]) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _counted(sizes: Mapping[str, int], advance: Callable[[int, int], object]) ->
         advance(done, total)
 
 
-def _is_foreign(copy: Contents, record: Record) -> bool:
+def _is_foreign(copy: Contents, record: CopyRecord) -> bool:
     """Whether a copy is of another working folder, and is not the one from which this folder was fetched."""
     return copy.writer != record.writer and copy.identity != record.known
 
@@ -124,7 +124,7 @@ def _fetch_file(remote: RemoteFolder, place: str, entry: Entry, file: Path) -> N
 
 @contextmanager
 def _pinned(
-    folder: Path, before: Mapping[str, Entry], record: Record
+    folder: Path, before: Mapping[str, Entry], record: CopyRecord
 ) -> Iterator[tuple[dict[str, Stamp], list[str], Path]]:
     """All files' stamps, the paths of the changed ones, and a folder with hard links to these.
 

@@ -24,7 +24,7 @@ Stamp = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CopyRecord:
     """The state of a working folder when it was last equal to its copy."""
 
     uri: str
@@ -37,7 +37,7 @@ class Record:
     """Stamps of its files at that time."""
 
     @classmethod
-    def of(cls, folder: Path, uri: str) -> Record | None:
+    def of(cls, folder: Path, uri: str) -> CopyRecord | None:
         """A folder's record; None if it was never copied. Of a record for another URI only the writer is kept."""
         try:
             record = TypeAdapter(cls).validate_json((folder / FILE).read_bytes())

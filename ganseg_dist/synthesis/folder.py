@@ -43,7 +43,7 @@ Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class SynthesisEvidence:
     """Files beside synthetic images."""
 
     audit: Audit
@@ -73,7 +73,7 @@ def write_pairs(
     modalities: Sequence[str],
     regions: Sequence[str],
     scheme: LabelScheme,
-    evidence: Evidence,
+    evidence: SynthesisEvidence,
     *,
     on_background: bool,
 ) -> None:
@@ -118,7 +118,7 @@ def write_pairs(
     _write(folder, write_images, evidence)
 
 
-def write_classes(folder: Path, generated: Generated, modalities: Sequence[str], evidence: Evidence) -> None:
+def write_classes(folder: Path, generated: Generated, modalities: Sequence[str], evidence: SynthesisEvidence) -> None:
     """Write images in a folder a class, a manifest.csv that `--data` takes, and the evidence.
 
     Every image is its own patient. Raises as `write_pairs` does.
@@ -135,7 +135,7 @@ def write_classes(folder: Path, generated: Generated, modalities: Sequence[str],
     _write(folder, write_images, evidence)
 
 
-def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Evidence) -> None:
+def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: SynthesisEvidence) -> None:
     check_synthetic_folder(folder)
     with whole_folder(folder) as unfinished:
         rows = write_images(unfinished)

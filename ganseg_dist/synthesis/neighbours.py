@@ -11,7 +11,7 @@ from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import AS_STORED, View
 from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.plots import Figure
-from ganseg_dist.plots.images import REGION_COLOURS, ImageRow, Mask, Pixels, Plane, grey, image_grid, rgb
+from ganseg_dist.plots.images import REGION_COLOURS, GridRow, Mask, Pixels, Plane, grey, image_grid, rgb
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 from ganseg_dist.synthesis.memorisation import Audit
@@ -73,7 +73,7 @@ def neighbour_figure(
         f"n = {len(audit.images)}, from the nearest to a training image to the farthest",
         titles,
         [
-            ImageRow(
+            GridRow(
                 name,
                 [view.lay_out(pixels, columns=1) for pixels in pictures],
                 None if name == SYNTHETIC else view.letters,

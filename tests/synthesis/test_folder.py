@@ -10,7 +10,7 @@ from ganseg_dist.data.labels import BINARY, BRATS, LabelScheme
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
+from ganseg_dist.synthesis.folder import SynthesisEvidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 from ganseg_dist.synthesis.memorisation import audit
 from ganseg_dist.synthesis.results import FromClassesQuality, Judgement
@@ -27,7 +27,7 @@ def write_synthesis(folder, channels, classes, modalities):
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (len(classes), channels, 16, 16)).astype(np.float32)
     training = rng.uniform(-1, 1, (9, channels, 16, 16)).astype(np.float32)
-    evidence = Evidence(audit(image, training), QUALITY, Figure(), {"run": "r"})
+    evidence = SynthesisEvidence(audit(image, training), QUALITY, Figure(), {"run": "r"})
     write_classes(folder, Generated(image, classes), modalities, evidence)
     return image
 
@@ -114,7 +114,7 @@ def test_write_pairs_margin_lets_foreground_mask_find_head(tmp_path, on_backgrou
     foreground = np.hypot(rows - 20, columns - 12) < 22
     image = np.where(foreground, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
     mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
-    evidence = Evidence(audit(image, image + 1), QUALITY, Figure(), {})
+    evidence = SynthesisEvidence(audit(image, image + 1), QUALITY, Figure(), {})
     generated_images = GeneratedSlices(image, mask, image, tuple("aabbcc"))
     write_pairs(tmp_path / "out", generated_images, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
     scan = load_scan(read_cohort(tmp_path / "out").cases[0])
@@ -146,7 +146,7 @@ def test_write_pairs_masks_have_scheme_values_and_read_back(tmp_path, scheme, na
     regions = tuple(scheme.regions)
     mask = np.broadcast_to(np.stack([depth > row for row in range(len(regions))]), (6, len(regions), 32, 32))
     generated_images = GeneratedSlices(image, mask.astype(np.uint8), image, tuple("aabbcc"))
-    evidence = Evidence(audit(image, image + 1), QUALITY, Figure(), {})
+    evidence = SynthesisEvidence(audit(image, image + 1), QUALITY, Figure(), {})
     write_pairs(tmp_path / "out", generated_images, ("flair",), regions, scheme, evidence, on_background=False)
     assert set(np.unique(np.asarray(Image.open(tmp_path / "out/masks/synthetic_00001.png")))) == stored
     case = read_cohort(tmp_path / "out").cases[0]
