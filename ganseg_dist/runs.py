@@ -11,7 +11,7 @@ runs/NAME/model/            what `ganseg export` copies: weights, config, thresh
 runs/NAME/probabilities/    the model's probabilities of validation scans, once thresholds were searched
 runs/NAME/evaluation/PART/  summary.json; cases.csv, thresholds.csv, gallery.npz, or of a classifier images.csv
 runs/NAME/report.html
-runs/NAME/.kept.json        with GANSEG_RUNS_URI: the state of its copy there
+runs/NAME/.copy.json        with GANSEG_RUNS_URI: the state of its copy there
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ganseg_dist.storage.contents import LIST, Contents, Entry, place
 from ganseg_dist.storage.remote import RemoteFolder
 from ganseg_dist.storage.working_copy import CopyRecord, Stamp, stamps
 
-ASIDE = ".kept"
+ASIDE = ".copies"
 """Folder in the runs folder for locks and for the files that are being sent."""
 
 SITE_FOLDERS = "sites/*"

@@ -1,4 +1,4 @@
-"""A working folder's record of its remote copy: NAME/.kept.json, which is not copied itself."""
+"""A working folder's record of its remote copy: NAME/.copy.json, which is not copied itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from ganseg_dist.atomic import UNFINISHED, write_json
 from ganseg_dist.files import why_not_inside
 
-FILE = ".kept.json"
+FILE = ".copy.json"
 LOCKS = "*.lock"
 RAY_STATE = "checkpoints/ray"
 """State of the Ray cluster that trained last, which another cluster does not need."""

@@ -51,7 +51,7 @@ def wait_for(happened) -> None:
 
 
 def test_syncing_copies_run_at_start_after_checkpoints_and_at_end(run, remote, tmp_path):
-    mine = [".kept.json"]
+    mine = [".copy.json"]
     with syncing(run, newest(run)):
         wait_for(lambda: remote_files(remote, tmp_path) == [*mine, "run.json"])
         save(run, 1)
@@ -69,7 +69,7 @@ def test_syncing_copies_interrupted_run(run, remote, tmp_path):
 
     with pytest.raises(KeyboardInterrupt), syncing(run, newest(run)):
         train()
-    assert remote_files(remote, tmp_path) == [".kept.json", "run.json", "step-1"]
+    assert remote_files(remote, tmp_path) == [".copy.json", "run.json", "step-1"]
 
 
 def test_syncing_skips_checkpoints_during_slow_copy(run, remote, tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_syncing_skips_checkpoints_during_slow_copy(run, remote, tmp_path, monke
                 (run / "checkpoints" / f"step-{step - 1}").rmdir()
         released.set()
     assert [path.removeprefix("first/") for path in sent] == ["000001/run.json", "000002/checkpoints/step-4/state.json"]
-    assert remote_files(remote, tmp_path) == [".kept.json", "run.json", "step-4"]
+    assert remote_files(remote, tmp_path) == [".copy.json", "run.json", "step-4"]
 
 
 def test_syncing_warns_of_failed_copy_and_continues(run, remote, tmp_path, monkeypatch, caplog):

@@ -332,8 +332,8 @@ def test_send_copies_everything_to_other_uri(folder, elsewhere, tmp_path, remote
 
 def test_send_omits_local_record(folder, remote):
     send(folder, remote)
-    assert "first/000001/.kept.json" not in remote.list_files("first")
-    assert json.loads((folder / ".kept.json").read_text())["uri"] == remote.identity
+    assert "first/000001/.copy.json" not in remote.list_files("first")
+    assert json.loads((folder / ".copy.json").read_text())["uri"] == remote.identity
 
 
 def test_contents_are_reread_when_replaced_during_read(folder, remote, monkeypatch):
