@@ -245,7 +245,7 @@ def _fetch_bucket(root: Path) -> Outcome:
     with _kept_in(root / "bucket") as remote:
         fetch(root / "runs" / "first", remote)
     outside = {path.name for path in root.iterdir()} - {"bucket", "runs"}
-    outside |= {path.name for path in (root / "runs").iterdir()} - {"first", ".kept"}
+    outside |= {path.name for path in (root / "runs").iterdir()} - {"first", ".copies"}
     assert not outside, f"{outside} written outside the run's folder"
     files = sorted(file for file in (root / "runs" / "first").rglob("*.json") if not file.name.startswith("."))
     return Outcome([(file.name, file.read_bytes()) for file in files])

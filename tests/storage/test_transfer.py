@@ -68,7 +68,7 @@ def test_send_uses_private_staging_folder(folder, remote, monkeypatch):
     real = RemoteFolder.send
 
     def looked_at(self: RemoteFolder, file: Path, path: str) -> str:
-        seen.append(mode(folder.parent / ".kept" / "first.sending"))
+        seen.append(mode(folder.parent / ".copies" / "first.sending"))
         return real(self, file, path)
 
     monkeypatch.setattr(RemoteFolder, "send", looked_at)
@@ -190,7 +190,7 @@ def test_send_is_atomic_and_recovers_after_kill(folder, elsewhere, shared, remot
     assert sorted(remote.list_files("first")) == sorted(
         ["first/contents.json", *(listed.place("first", path) for path in listed.files)]
     )
-    assert not (folder.parent / ".kept" / "first.sending").exists()
+    assert not (folder.parent / ".copies" / "first.sending").exists()
 
 
 def test_fetch_rejects_damaged_copy(folder, elsewhere, shared, remote):
@@ -237,7 +237,7 @@ def test_fetch_rejects_paths_outside_folder(folder, elsewhere, shared, remote, p
         f"{remote.display_uri}/first/contents.json: path {path!r} {problem}; restore it"
     )
     assert not elsewhere.exists()
-    assert [found.name for found in elsewhere.parent.rglob("*")] in ([], [".kept", "first.lock"])
+    assert [found.name for found in elsewhere.parent.rglob("*")] in ([], [".copies", "first.lock"])
     with pytest.raises(RunError, match="restore it, or delete first there"):
         send(folder, remote)
 
