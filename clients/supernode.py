@@ -22,8 +22,8 @@ import psutil
 from ganseg_dist.compat.flower import Rejection, run_supernode
 from ganseg_dist.compat.flower_log import explain_flower_log
 from ganseg_dist.errors import GansegError
-from ganseg_dist.federation.connection import Unreachable, check_connection
 from ganseg_dist.federation.public_key import PublicKey
+from ganseg_dist.federation.tls import Unreachable, check_connection
 from ganseg_dist.printable import printable
 
 UNAUTHORISED = 401

@@ -33,8 +33,8 @@ from ganseg_dist.storage.transfer import fetch
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.progress import RichProgress
 from server.deployment import Deployment, deploy
-from server.registry import Registry
 from server.simulation import Simulation, simulate_on
+from server.site_registry import Registry
 
 LINE = 160
 """Characters of a line of Flower's log, which has no terminal width."""

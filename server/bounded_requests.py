@@ -12,7 +12,7 @@ from ganseg_dist.compat.flower import signing_key
 from ganseg_dist.errors import RunError
 from ganseg_dist.federation.public_key import PublicKey
 from server.own_machine import is_own_machine
-from server.registry import Registry
+from server.site_registry import Registry
 
 LARGEST_OF_ANYBODY = 2**16
 """Bytes of a request's body. Those by which a node connects, asks and confirms have some hundreds."""

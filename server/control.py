@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.compat.flower_control import RequestRejected, address_of
 from ganseg_dist.errors import FederationError, RunError, one_line
-from ganseg_dist.federation.connection import check_connection
+from ganseg_dist.federation.tls import check_connection
 
 CONNECTION = "federation"
 """Name of the SuperLink connection that server.sh defines in `FLWR_HOME`."""

@@ -24,8 +24,8 @@ from ganseg_dist.systems import outline_system
 from ganseg_dist.systems.base import monitors_of
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.agreement import agree, agree_again, agreed_scheme, compatible, left_out_classes, unsuited
-from server.registry import Registry
-from server.session import train_federation
+from server.federated_run import train_federation
+from server.site_registry import Registry
 from server.sites import Sites, ignore_line
 
 ELSEWHERE = Cohort(Path("federation"), "federation", ())

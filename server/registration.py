@@ -28,7 +28,7 @@ from ganseg_dist.federation.public_key import PublicKey, short_key
 from ganseg_dist.names import SiteName, is_name
 from ganseg_dist.printable import printable
 from server.control import CONNECTION, control_errors
-from server.registry import FILE, RegisteredSite, Registry
+from server.site_registry import FILE, RegisteredSite, Registry
 
 
 def register(state: Path, file: Path, name: str) -> RegisteredSite:

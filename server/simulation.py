@@ -33,8 +33,8 @@ from ganseg_dist.studies.experiments.run import check_classes
 from ganseg_dist.systems import outline_system
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.aggregation import validate_setup
+from server.federated_run import train_federation
 from server.grids import Answer, InProcessGrid, RayGrid
-from server.session import train_federation
 from server.sites import Sites, ignore_line
 
 

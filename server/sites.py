@@ -24,8 +24,8 @@ from ganseg_dist.federation.versions import check_protocol, difference
 from ganseg_dist.plural import counted, duration
 from ganseg_dist.printable import printable
 from server.inbox import read_reply
-from server.registry import RegisteredSite, Registry
 from server.requests import Answers, OpenRequest, ignore_answers
+from server.site_registry import RegisteredSite, Registry
 
 POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
 """Between two looks for replies: at first, and at most."""

@@ -28,7 +28,7 @@ from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable
 from server.bounded_requests import BoundedRequests, in_registry
 from server.own_machine import is_own_machine
-from server.registry import Registry
+from server.site_registry import Registry
 
 EXPIRES_SOON = datetime.timedelta(days=30)
 OPEN_TO_ALL = "/v1/fleet/"

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from server.registry import FILE, Registry
+from server.site_registry import FILE, Registry
 
 
 def fingerprint(of: object) -> str:

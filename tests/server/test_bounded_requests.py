@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from ganseg_dist.federation.public_key import PublicKey
 from server.bounded_requests import LARGEST_OF_ANYBODY, LARGEST_OF_SITE, BoundedRequests, in_registry
-from server.registry import FILE, Registry
+from server.site_registry import FILE, Registry
 
 URL = "http://hub/v1/fleet/push-object"
 NORTH, WEST = generate_key_pairs(), generate_key_pairs()

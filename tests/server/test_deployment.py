@@ -26,7 +26,7 @@ from ganseg_dist.systems import recipe
 from server import sites as module
 from server.deployment import Deployment, deploy
 from server.grids import InProcessGrid
-from server.registry import Registry
+from server.site_registry import Registry
 from tests.server.registered import fingerprint, registry
 
 pytestmark = pytest.mark.usefixtures("own_runs")

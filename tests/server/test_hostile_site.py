@@ -18,7 +18,7 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.flower import pack_reply
 from ganseg_dist.federation.protocol import EVALUATE, FINGERPRINT, FINISH, PREFLIGHT, TRAIN
 from ganseg_dist.systems import recipe
-from server import session
+from server import federated_run
 from server.grids import Answer, InProcessGrid
 from server.rounds import Federation, Ledger
 from server.sites import Sites
@@ -62,7 +62,7 @@ def federated(folder: Path, answer: Answer, **changes: object) -> tuple[Federati
     config = override(recipe("ganet_seg_debug"), CONFIG | changes)
     trained = Federation("f", config, sites, FolderCheckpoints(folder / "checkpoints"), tracker, least_sites=2)
     trained.enrol()
-    session._collect(trained)
+    federated_run._collect(trained)
     trained.run()
     return trained, tracker, lines
 

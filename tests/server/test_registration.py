@@ -11,7 +11,7 @@ from ganseg_dist.federation.certificates import make_certificates
 from ganseg_dist.federation.public_key import PublicKey
 from server import registration as module
 from server.registration import main, register, revoke, show_sites
-from server.registry import FILE, Registry
+from server.site_registry import FILE, Registry
 
 
 class SuperLink:

@@ -30,7 +30,7 @@ from ganseg_dist.federation.certificates import make_certificates
 from ganseg_dist.federation.public_key import PublicKey
 from server.control import CONNECTION
 from server.registration import register, revoke
-from server.registry import FILE, Registry
+from server.site_registry import FILE, Registry
 
 ID = "a" * 64
 

@@ -25,7 +25,7 @@ from ganseg_dist.federation.flower import pack_instruction
 from ganseg_dist.federation.protocol import EVALUATE, FINGERPRINT, FINISH, PREFLIGHT, TRAIN, RoundInstruction
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.systems import build_system, recipe
-from server.registry import Registry
+from server.site_registry import Registry
 from tests.federation.hostile.mutations import mutated
 from tests.federation.hostile.server_attacks import ATTACKS
 from tests.federation.hostile.site_attacks import CONFIG

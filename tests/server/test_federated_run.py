@@ -1,9 +1,9 @@
 """The record that a federation's run leaves."""
 
 from ganseg_dist.federation.record import SiteCounts
+from server.federated_run import _recorded
 from server.grids import InProcessGrid
 from server.rounds import Ledger
-from server.session import _recorded
 from server.sites import Sites
 from tests.server.registered import fingerprint, registry
 

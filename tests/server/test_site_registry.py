@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from ganseg_dist.errors import ConfigError, FederationError, RunError
-from server.registry import FILE, VARIABLE, Registry
+from server.site_registry import FILE, VARIABLE, Registry
 from tests.server.registered import fingerprint, registry
 
 NODE = 2**64 - 1

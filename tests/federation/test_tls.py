@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation import certificates, connection
+from ganseg_dist.federation import certificates, tls
 from ganseg_dist.federation.certificates import make_certificates
-from ganseg_dist.federation.connection import Unreachable, check_connection
+from ganseg_dist.federation.tls import Unreachable, check_connection
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_check_connection_says_that_nothing_listens(authority):
 
 
 def test_check_connection_says_that_nothing_answers(authority, monkeypatch):
-    monkeypatch.setattr(connection, "SECONDS", 0.3)
+    monkeypatch.setattr(tls, "SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         error = problem(f"127.0.0.1:{mute.getsockname()[1]}", authority / "ca.crt")
     assert "does not answer in" in str(error)
