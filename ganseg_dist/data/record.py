@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.readers import find_reader
@@ -39,6 +42,12 @@ class DataRecord(Record):
     excluded: tuple[Finding, ...]
     healthy: DataRecord | None = None
     """The separate cohort of healthy subjects, where a stage was trained on one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the cases' ids and contents: equal for equal data, wherever they lie and in any order."""
+        contents = sorted((case.id, case.content) for case in self.cases)
+        return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
     @property
     def patients(self) -> frozenset[str]:

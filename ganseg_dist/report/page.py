@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections import Counter
@@ -17,7 +16,6 @@ from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.record import DataRecord
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.evaluation.results import ArmDifference, ArmScores, Detection, Summary
 from ganseg_dist.metrics.threshold import few_patients_warning
@@ -112,7 +110,6 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
             records.federation.rounds if records.federation is not None else (),
         ),
         sites=site_table(records),
-        fingerprint=fingerprint(records.data),
         fields=config_fields(records.config),
         commands=commands(records),
     )
@@ -203,14 +200,6 @@ def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
         counts = sites.setdefault(case.site, Counter())
         counts[part_of.get(case.patient, "unassigned")] += 1
     return sorted(sites.items(), key=lambda entry: (-entry[1].total(), entry[0]))
-
-
-def fingerprint(data: DataRecord | None) -> str | None:
-    """SHA-256 over the cases' ids and content hashes: equal for equal data, wherever it lies."""
-    if data is None or not data.cases:
-        return None
-    contents = sorted((case.id, case.content or "") for case in data.cases)
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

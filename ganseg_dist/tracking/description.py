@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Any
@@ -69,10 +68,9 @@ def run_tags(run: Run) -> dict[str, str]:
 
 
 def data_tags(data: DataRecord) -> dict[str, str]:
-    """Tags that identify a cohort, from its data.json: a SHA-256 of its cases, contents' hashes included."""
-    cases = json.dumps([case.model_dump() for case in data.cases], sort_keys=True)
+    """Tags that identify a cohort, from its data.json: its fingerprint, and whether it is a phantom or synthetic."""
     return {
-        "ganseg.data": hashlib.sha256(cases.encode()).hexdigest(),
+        "ganseg.data": data.fingerprint,
         "ganseg.phantom": json.dumps(data.phantom),
         "ganseg.synthetic": json.dumps(data.synthetic),
     }
