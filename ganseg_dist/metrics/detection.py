@@ -11,12 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.image_sets import confusion_counts
+from ganseg_dist.metrics.image_sets import confusion_counts, curve_areas
 
 Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -54,18 +51,12 @@ def threshold_table(scores: Scores, abnormal: Flags, thresholds: Sequence[float]
 
 def auroc(scores: Scores, abnormal: Flags) -> float | None:
     """Area under the ROC curve for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
-    _check_slices(scores, abnormal)
-    if not _has_both_classes(abnormal):
-        return None
-    return float(binary_auroc(_abnormality(scores), torch.as_tensor(abnormal).long()))
+    return _area("auroc", scores, abnormal)
 
 
 def auprc(scores: Scores, abnormal: Flags) -> float | None:
     """Average precision for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
-    _check_slices(scores, abnormal)
-    if not _has_both_classes(abnormal):
-        return None
-    return float(binary_average_precision(_abnormality(scores), torch.as_tensor(abnormal).long()))
+    return _area("auprc", scores, abnormal)
 
 
 def youden_optimal_threshold(scores: Scores, abnormal: Flags) -> float | None:
@@ -112,14 +103,12 @@ def _row(flagged: Flags, abnormal: Flags, threshold: float) -> ThresholdRow:
     )
 
 
-def _abnormality(scores: Scores) -> Tensor:
-    """Ranks in [0, 1], the lowest score highest.
-
-    Both areas depend on order alone; torchmetrics squashes values outside [0, 1] by a sigmoid, which makes
-    ties of large logits.
-    """
-    values, ranks = np.unique(scores, return_inverse=True)
-    return torch.from_numpy(1 - ranks / len(values))
+def _area(name: str, scores: Scores, abnormal: Flags) -> float | None:
+    _check_slices(scores, abnormal)
+    if not _has_both_classes(abnormal):
+        return None
+    together = np.zeros(len(abnormal), np.intp)  # as if of one patient
+    return float(curve_areas(abnormal, -scores, together)(np.ones((1, 1)))[name][0])
 
 
 def _has_both_classes(abnormal: Flags) -> bool:
