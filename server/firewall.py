@@ -92,8 +92,6 @@ class Firewall:
     limit its effect.
     """
 
-    expected: Arrays
-    """Of the names and shapes of every update, which `encoding.decode` has checked; the values are not read."""
     largest_norm_ratio: float
     """How many times the usual norm a change may have."""
     accepted: AcceptedNorms = field(default_factory=AcceptedNorms)
@@ -116,11 +114,11 @@ class Firewall:
         Rejected norms are not remembered. Accepted ones replace those of an earlier call for the same round, which
         a repeated round makes.
 
-        Each site has one update. The weights that were sent are finite and of the expected names and shapes; rounds are
-        numbered one by one.
+        Each site has one update, of the names and shapes of the weights that were sent, which `encoding.decode` has
+        checked; these weights are finite. Rounds are numbered one by one.
         """
         changes = {update.site: _tensor_norms(update.arrays, sent) for update in updates}
-        excesses = self._excesses(changes, _whole({name: _norm(sent[name]) for name in self.expected}), round)
+        excesses = self._excesses(changes, _whole({name: _norm(array) for name, array in sent.items()}), round)
         self.accepted.note(round, {site: _whole(changes[site]) for site in changes if site not in excesses})
         left_out = [LeftOut(update.site, round, excesses[update.site]) for update in updates if update.site in excesses]
         return [update for update in updates if update.site not in excesses], left_out
@@ -163,7 +161,7 @@ class Firewall:
             site: {name: norm / _whole(tensors) for name, norm in tensors.items()} for site, tensors in changes.items()
         }
         excesses: dict[str, str] = {}
-        for name in self.expected:
+        for name in next(iter(parts.values())):
             limit = self.largest_norm_ratio * _lower_median(part[name] for part in parts.values())
             for site, part in parts.items():
                 if changes[site][name] > usual and part[name] > limit:

@@ -335,7 +335,7 @@ class Federation:
         # Clipping bounds a private update's size, and comparing norms would use single updates.
         ratio = math.inf if federation.privacy.on else federation.largest_norm_ratio
         accepted = AcceptedNorms(self.ledger.accepted_norms)
-        firewall = Firewall(initial, ratio, accepted=accepted)
+        firewall = Firewall(ratio, accepted)
         kept, quarantined = firewall.inspect(updates, initial, part.number)
         self.ledger.accepted_norms = accepted.rounds
         return kept, quarantined

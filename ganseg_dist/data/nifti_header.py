@@ -54,14 +54,14 @@ def affine_of(
     sizes[~positive] = 1.0
     header = header.copy()
     header["pixdim"][1:4] = sizes
-    affine, notes = _choose_transform(file, header, sizes, extended, shape)
+    affine, notes = _choose_transform(file, header, extended, shape)
     affine[:3] *= _unit(header)[1]
     _validate_spacing(file, voxel_sizes(affine), extended, header)
     return affine, notes
 
 
 def _choose_transform(
-    file: Path, header: Any, sizes: Sizes, extended: npt.NDArray[np.bool_], shape: Sequence[int]
+    file: Path, header: Any, extended: npt.NDArray[np.bool_], shape: Sequence[int]
 ) -> tuple[Affine, tuple[Flaw, ...]]:
     """The affine to use, in the header's own unit, and notes on the others."""
     sform, qform = header.get_sform(coded=True)[0], _qform(header)

@@ -50,7 +50,6 @@ class FlairThreshold:
 
     threshold: float
     """On FLAIR scaled from [-1, 1] to [0, 1]."""
-    fitted_on: int
     config: DataConfig
     name: str = "FLAIR threshold"
     kind: ArmKind = "baseline"
@@ -69,7 +68,7 @@ class FlairThreshold:
             assert prepared.masks is not None
             scan.add(case.id, (prepared.image[None, :, 0] + 1) / 2, prepared.masks[None, :, 0] > 0)
         (best,) = scan.best()
-        return None if best is None else cls(best.threshold, len(usable), config)
+        return None if best is None else cls(best.threshold, config)
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
         """Masks (1, X, Y, Z), FLAIR at or above the threshold; there is no prediction."""

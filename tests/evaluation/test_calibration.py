@@ -48,8 +48,11 @@ def test_calibrate_rejects_empty_masks(model, cases):
 
 
 def test_flair_threshold_is_none_without_lesion(model, cases):
-    assert FlairThreshold.fitted(cases, model.config.data).fitted_on == 2
-    assert FlairThreshold.fitted(cases[1:], model.config.data) is None
+    config = model.config.data
+    fitted = FlairThreshold.fitted(cases, config)
+    assert fitted is not None
+    assert fitted == FlairThreshold.fitted(cases[:1], config)
+    assert FlairThreshold.fitted(cases[1:], config) is None
 
 
 def test_summarise_omits_sensitivity_of_absent_regions(model, cases):

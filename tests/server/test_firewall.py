@@ -32,7 +32,7 @@ def updates(**norms):
 
 
 def firewall(**settings):
-    return Firewall(SENT, **{"largest_norm_ratio": 5.0, **settings})
+    return Firewall(**{"largest_norm_ratio": 5.0, **settings})
 
 
 def left_out(wall, answers, round=1):
