@@ -16,6 +16,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -100,14 +102,8 @@ def fitted_line(points: Mapping[float, float]) -> tuple[float, float]:
 
     Small sizes thus count as much as large ones. The intercept is at least 0, as no time is negative.
     """
-    weights = {x: 1 / y**2 for x, y in points.items()}
-    total = sum(weights.values())
-    mean_x = sum(w * x for x, w in weights.items()) / total
-    mean_y = sum(w * points[x] for x, w in weights.items()) / total
-    spread = sum(w * (x - mean_x) ** 2 for x, w in weights.items())
-    slope = sum(w * (x - mean_x) * (points[x] - mean_y) for x, w in weights.items()) / spread
-    intercept = mean_y - slope * mean_x
+    x, y = np.array([*points], np.float64), np.array([*points.values()], np.float64)
+    slope, intercept = np.polyfit(x, y, 1, w=1 / y)
     if intercept >= 0:
-        return intercept, slope
-    through_zero = sum(w * x * points[x] for x, w in weights.items()) / sum(w * x**2 for x, w in weights.items())
-    return 0.0, through_zero
+        return float(intercept), float(slope)
+    return 0.0, float((x / y).sum() / ((x / y) ** 2).sum())

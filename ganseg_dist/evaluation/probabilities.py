@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
+from scipy.ndimage import find_objects
 
 from ganseg_dist.atomic import save_new, whole_folder, write_json
 from ganseg_dist.data.cohort import Case
@@ -129,9 +130,8 @@ def _predict_case(predictor: Predictor, case: Case) -> KeptCase:
 
 def _box_of(reached: Mask) -> tuple[tuple[int, int, int], tuple[slice, ...]]:
     """The corner and the slices of the smallest box around the voxels; without any it is a single voxel."""
-    spans = [np.flatnonzero(reached.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    ends = [(int(span[0]), int(span[-1]) + 1) if len(span) else (0, 1) for span in spans]
-    return (ends[0][0], ends[1][0], ends[2][0]), tuple(slice(*span) for span in ends)
+    x, y, z = find_objects(reached, max_label=1)[0] or (slice(0, 1),) * 3
+    return (x.start, y.start, z.start), (x, y, z)
 
 
 def _arrays(kept: KeptCase) -> dict[str, npt.NDArray[Any]]:
