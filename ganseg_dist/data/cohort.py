@@ -28,6 +28,16 @@ SYNTHETIC_TAG = "SYNTHETIC.json"
 """The file that marks a folder whose images are all synthetic."""
 
 
+def are_colours(modalities: Iterable[str]) -> bool:
+    """Whether all of them are channels of a picture in colour."""
+    return set(modalities) <= set(COLOURS)
+
+
+def are_of_pictures(modalities: Iterable[str]) -> bool:
+    """Whether all of them are channels of pictures, in colour or in shades of grey, which need not show a head."""
+    return set(modalities) <= {*COLOURS, GREY}
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The files of one volume: one 3-D or 4-D file, or a stack of 2-D files in slice order."""

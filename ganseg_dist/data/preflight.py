@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ganseg_dist.data.alignment import better_moves
-from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
+from ganseg_dist.data.cohort import Case, Cohort, Source, are_colours, are_of_pictures
 from ganseg_dist.data.colours import colour_channels, shows_colour
 from ganseg_dist.data.foreground import Mask, foreground_mask, is_skull_stripped
 from ganseg_dist.data.grid import Flaw, Grid, Volume, distinct_notes, grid_flaw, reference_grid, reorient
@@ -159,13 +159,14 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             findings.append(_unreadable(case, source, error))
     reference = reference_grid(list(grids.values())) if grids else None
     constant = {modality for modality, volume in volumes.items() if volume.min() == volume.max()}
+    in_colour = are_colours(case.images)
     readable = {}
     for modality, volume in volumes.items():
         misplaced = grid_flaw(grids[modality], reference) if reference is not None else None
         flaws = [flaw for flaw in (misplaced, voxel_flaw(modality, volume)) if flaw is not None]
         # One colour of a picture may be constant.
-        if not flaws and modality in constant and not (_is_coloured(case) and constant < set(volumes)):
-            subject = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
+        if not flaws and modality in constant and not (in_colour and constant < set(volumes)):
+            subject = "is of a single colour" if in_colour else f"{modality} is constant ({volume.flat[0]:g})"
             flaws = [Flaw("constant", f"{subject}, so it shows nothing", "export it again or leave the case out")]
         findings += [Finding.of_flaw(case, _file(case, modality), flaw) for flaw in flaws]
         if not flaws and reference is not None:
@@ -188,11 +189,11 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             findings.append(_unreadable(case, case.mask, error))
     usable = mask is not None and not mask.flaw and mask.labels.any()
     findings += _header_notes(case, grids, mask.grid if mask is not None else None)
-    is_picture = _is_picture(case)
+    is_picture = are_of_pictures(case.images)
     if not is_picture:
         findings += [*_copied_modalities(case, digests), *_unregistered(case, readable)]
     foreground = stripped = None  # a picture in colour is foreground everywhere
-    if readable and reference is not None and not _is_coloured(case):
+    if readable and reference is not None and not in_colour:
         image = np.stack([to_picture_axes(volume, reference) for volume in readable.values()])  # as prepared
         in_picture_axes = foreground_mask(image)
         foreground = from_picture_axes(in_picture_axes, reference)
@@ -262,15 +263,6 @@ def _header_notes(case: Case, grids: Mapping[str, Grid], mask_grid: Grid | None)
         files.append((case.mask.files[0], mask_grid))
     for file, note in distinct_notes(files):
         yield Finding.of_flaw(case, file, note, "warning")
-
-
-def _is_coloured(case: Case) -> bool:
-    return set(case.images) <= set(COLOURS)
-
-
-def _is_picture(case: Case) -> bool:
-    """Whether the case is a picture, which need not show a head: brain, registration and copy checks do not apply."""
-    return set(case.images) <= {*COLOURS, GREY}
 
 
 def _digest(volume: Volume | Labels) -> str:
@@ -346,7 +338,7 @@ def _empty_mask(case: Case, mask: Source) -> Finding:
 
 def _doubtful_mask(case: Case, file: Path, marked: Mask, foreground: Mask | None) -> Iterator[Finding]:
     """A warning for pictures, which may show anything; an error where most of a scan's mask lies in the air."""
-    is_picture = _is_picture(case)
+    is_picture = are_of_pictures(case.images)
     if flaw := mask_doubt(marked, foreground, is_picture=is_picture):
         in_air = not is_picture and share_outside(marked, foreground) > MOST_OUTSIDE
         severity: Severity = "error" if in_air else "warning"
@@ -461,7 +453,7 @@ def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findi
 
 
 def _duplicate_image(case: Case, modality: str, owner: Case) -> Finding:
-    same = "is the same image" if _is_picture(case) else f"{modality} is the same image"
+    same = "is the same image" if are_of_pictures(case.images) else f"{modality} is the same image"
     other_class = "" if case.class_name == owner.class_name else f", which is of class {owner.class_name}"
     check = "duplicate-image"
     if owner.part == "test" != case.part:
@@ -499,7 +491,7 @@ def _only_class(cohort: Cohort) -> Iterator[Finding]:
 def _colour_mismatches(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
     """Grey pictures in a cohort in colour, and coloured ones in a grey cohort, which are read alike."""
     for case, report in zip(cohort.cases, reports, strict=True):
-        if report.coloured is None or report.coloured == _is_coloured(case):
+        if report.coloured is None or report.coloured == are_colours(case.images):
             continue
         file = _first_image(case).files[0]
         remedy = "look whether it belongs here, and leave it out if not"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND, DARKEST
 from ganseg_dist.data.clusters import clustered_channel, initial_mask
-from ganseg_dist.data.cohort import COLOURS
+from ganseg_dist.data.cohort import are_colours
 from ganseg_dist.data.contrast import enhance, equalise
 from ganseg_dist.data.foreground import Mask, foreground_mask
 from ganseg_dist.data.grid import Grid, Volume
@@ -92,7 +92,7 @@ def intensities_of(modalities: Sequence[str], config: DataConfig) -> Literal["ti
     """`config.intensities` with auto resolved for these channels."""
     if config.intensities != "auto":
         return config.intensities
-    return "colour" if set(modalities) <= set(COLOURS) else "tissue"
+    return "colour" if are_colours(modalities) else "tissue"
 
 
 def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> PreparedScan:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
-from ganseg_dist.data.cohort import COLOURS, Case
+from ganseg_dist.data.cohort import Case, are_colours
 from ganseg_dist.data.grid import Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.nesting import regions_at
@@ -116,7 +116,7 @@ def evaluate(
 
 def _foreground(case: Case, scan: Scan) -> Mask:
     """(X, Y, Z): the head or brain; of a picture in colour all of it."""
-    if set(COLOURS).issuperset(case.images):
+    if are_colours(case.images):
         return np.ones(scan.image.shape[1:], bool)
     return native_foreground(scan.image, scan.grid)
 

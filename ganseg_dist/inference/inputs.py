@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.cohort import GREY, MODALITIES, UNKNOWN_SITE, Case, Source, are_of_pictures
 from ganseg_dist.data.listing import PICTURE_SUFFIXES, check_file, data_files, is_image, is_nifti, without_suffix
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import load_picture
@@ -74,7 +74,7 @@ def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file
         if (tests := _described_images(place / TEST_IMAGES, modalities)) and not any(data_files(place / "imagesTr")):
             return tests
         return read_cohort(place, with_masks=False).cases
-    if _takes_pictures(modalities):
+    if are_of_pictures(modalities):
         if pictures := _plain_pictures(place):
             return [_picture(file, modalities) for file in pictures]
     elif scans := plain_scans(place, modalities, in_file):
@@ -107,7 +107,7 @@ def colour_mismatch_message(cases: Sequence[Case], modalities: tuple[str, ...]) 
 
     None where all match the model. A picture that cannot be read is left to `load_scan`.
     """
-    if not _takes_pictures(modalities):
+    if not are_of_pictures(modalities):
         return None
     in_colour = GREY not in modalities
     first = [case.images[modalities[0]] for case in cases if modalities[0] in case.images]
@@ -122,14 +122,10 @@ def colour_mismatch_message(cases: Sequence[Case], modalities: tuple[str, ...]) 
     return f"{subject} in colour, and the model was trained on grey: the luminance is read"
 
 
-def _takes_pictures(modalities: tuple[str, ...]) -> bool:
-    return set(modalities) <= {*COLOURS, GREY}
-
-
 def _match_colours(case: Case, modalities: tuple[str, ...]) -> Case:
     """A grey cohort's picture in a colour model's modalities, and the other way round; other cases as they are."""
     files = {source.files for source in case.images.values()}
-    if set(modalities) <= set(case.images) or not (_takes_pictures(modalities) and _takes_pictures(tuple(case.images))):
+    if set(modalities) <= set(case.images) or not (are_of_pictures(modalities) and are_of_pictures(case.images)):
         return case
     if len(files) > 1 or len(pictures := files.pop()) > 1 or is_nifti(pictures[0]):
         return case
@@ -163,7 +159,7 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
     """
     check_file(path)
     name = without_suffix(path.name)
-    if _takes_pictures(modalities):
+    if are_of_pictures(modalities):
         _picture_channels(path)
         return _picture(path, modalities)
     if is_nifti(path):

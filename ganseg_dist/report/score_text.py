@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
+from ganseg_dist.data.cohort import MODALITIES, are_of_pictures
 from ganseg_dist.metrics.registry import SCORES, find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 
@@ -31,7 +31,7 @@ def region_label(region: str, regions: Sequence[str], modalities: Sequence[str])
     Foreground, because their layout does not define the foreground.
     """
     if tuple(regions) == ("wt",):
-        return "Foreground" if modalities and {*COLOURS, GREY}.issuperset(modalities) else "Tumour"
+        return "Foreground" if modalities and are_of_pictures(modalities) else "Tumour"
     return REGIONS.get(region, region)
 
 
