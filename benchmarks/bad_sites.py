@@ -14,7 +14,6 @@ Interrupted and started again, it goes on.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -36,6 +35,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.federation.site_settings import SiteSettings
+from ganseg_dist.federation.updates import Change, change_of, norm_of
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import runs_root
 from ganseg_dist.studies.experiments.measures import measures_of
@@ -97,8 +97,8 @@ def poisoning(message: Message, context: Context) -> Message:
         return honest
     sent = {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
     good, bad = _change(honest, sent), _change(flipped, sent)
-    turned = {name: good[name] + POISON * _norm(good) / _norm(bad) * bad[name] for name in good}
-    scale = _norm(good) / _norm(turned)
+    turned = {name: good[name] + POISON * norm_of(good) / norm_of(bad) * bad[name] for name in good}
+    scale = norm_of(good) / norm_of(turned)
     arrays = {name: Array((sent[name] + scale * turned[name]).astype(np.float32)) for name in turned}
     honest.content["arrays"] = ArrayRecord(arrays)
     return honest
@@ -160,13 +160,8 @@ def _changed(reply: Message, change: Callable[[np.ndarray], np.ndarray]) -> Mess
     return reply
 
 
-def _change(reply: Message, sent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """By tensor, a reply's weights less those that the server sent."""
-    return {name: array.numpy() - sent[name] for name, array in reply.content.array_records["arrays"].items()}
-
-
-def _norm(change: Mapping[str, np.ndarray]) -> float:
-    return math.sqrt(math.fsum(float(np.square(array, dtype=np.float64).sum()) for array in change.values()))
+def _change(reply: Message, sent: Mapping[str, np.ndarray]) -> Change:
+    return change_of({name: array.numpy() for name, array in reply.content.array_records["arrays"].items()}, sent)
 
 
 def _only(cohort: Path, patients: set[str]) -> Path:

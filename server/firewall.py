@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ganseg_dist.federation.record import LeftOut
 from ganseg_dist.federation.shared_parameters import Arrays
+from ganseg_dist.federation.updates import change_of
 
 WINDOW = 5
 """Rounds for which an accepted norm is remembered: enough that a round of few answers is judged by all sites, few
@@ -117,8 +118,8 @@ class Firewall:
         Each site has one update, of the names and shapes of the weights that were sent, which `encoding.decode` has
         checked; these weights are finite. Rounds are numbered one by one.
         """
-        changes = {update.site: _tensor_norms(update.arrays, sent) for update in updates}
-        excesses = self._excesses(changes, _whole({name: _norm(array) for name, array in sent.items()}), round)
+        changes = {update.site: _tensor_norms(change_of(update.arrays, sent)) for update in updates}
+        excesses = self._excesses(changes, _whole(_tensor_norms(sent)), round)
         self.accepted.note(round, {site: _whole(changes[site]) for site in changes if site not in excesses})
         left_out = [LeftOut(update.site, round, excesses[update.site]) for update in updates if update.site in excesses]
         return [update for update in updates if update.site not in excesses], left_out
@@ -174,13 +175,9 @@ def _votes(norms: Mapping[str, float]) -> dict[str, float]:
     return {site: norm for site, norm in norms.items() if norm > 0}
 
 
-def _tensor_norms(arrays: Arrays, sent: Arrays) -> dict[str, float]:
-    """|w_t - w_sent,t| of each tensor, in float64, in which no square of a float32 overflows."""
-    return {name: _norm(np.subtract(array, sent[name], dtype=np.float64)) for name, array in arrays.items()}
-
-
-def _norm(array: npt.NDArray[Any]) -> float:
-    return float(np.linalg.norm(array.astype(np.float64, copy=False)))
+def _tensor_norms(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+    """The norm of each tensor, in float64, in which no square of a float32 overflows."""
+    return {name: float(np.linalg.norm(array.astype(np.float64, copy=False))) for name, array in arrays.items()}
 
 
 def _whole(tensors: Mapping[str, float]) -> float:

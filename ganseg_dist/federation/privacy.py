@@ -25,13 +25,12 @@ from ganseg_dist.errors import ConfigError, FederationError, PolicyError
 from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.strategy import strategies
+from ganseg_dist.federation.updates import Change, change_of, norm_of
 from ganseg_dist.files import sha256
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Released = Mapping[str, npt.NDArray[Any]]
 """Arrays by name, as released."""
-Change = dict[str, npt.NDArray[np.float64]]
-"""A difference of weights, by name, in float64, in which no square of a float32 overflows."""
 
 LEDGER = "ledger.json"
 RELEASES = "round-*.safetensors"
@@ -140,7 +139,7 @@ class Allowance:
 
 def clipped(change: Change, norm: float) -> Change:
     """The change scaled to d * min(1, norm / |d|), all tensors as one vector; zeros if it is not finite."""
-    size = math.sqrt(sum(float(np.vdot(part, part)) for part in change.values()))
+    size = norm_of(change)
     if not math.isfinite(size):
         return {name: np.zeros_like(part) for name, part in change.items()}
     scale = min(1.0, norm / size) if size else 1.0
@@ -152,7 +151,7 @@ def private_update(sent: Arrays, trained: Arrays, terms: Terms, entropy: Entropy
 
     It discloses to all, the server included, what one release of multiplier z discloses of the hospital.
     """
-    change = clipped(_difference(trained, sent), terms.clip_norm)
+    change = clipped(change_of(trained, sent), terms.clip_norm)
     deviation = terms.noise_multiplier * terms.clip_norm
     return _moved(sent, {name: part + normal_noise(part.shape, deviation, entropy) for name, part in change.items()})
 
@@ -179,7 +178,7 @@ def private_mean(
     usual = 1 + terms.noise_multiplier * (math.sqrt(size) + FAR) if terms.where == "site" else 1
     total: Change = {name: np.zeros(part.shape, np.float64) for name, part in sent.items()}
     for site in sorted(updates.keys() & shares.keys()):  # sums differ in the last bit between orders
-        for name, part in clipped(_difference(updates[site], sent), terms.clip_norm * usual).items():
+        for name, part in clipped(change_of(updates[site], sent), terms.clip_norm * usual).items():
             total[name] += shares[site] * part
     if terms.where == "server":
         deviation = terms.noise_multiplier * terms.clip_norm * max(shares.values())
@@ -326,10 +325,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise FederationError(
             f"{damage}, and without it the releases are unknown; restore it, or choose another run name"
         ) from None
-
-
-def _difference(weights: Arrays, sent: Arrays) -> Change:
-    return {name: np.subtract(array, sent[name], dtype=np.float64) for name, array in weights.items()}
 
 
 def _moved(sent: Arrays, change: Change) -> Weights:

@@ -49,10 +49,9 @@ class MultiKrum(FlowerStrategy):
         Flower compares sites by ||a - b||^2 = ||a||^2 + ||b||^2 - 2 a.b. For whole float32 weights that differ by a
         thousandth of their norm, this cancels to noise, even below 0, and a reversed update goes unnoticed.
         """
-        changes: Mapping[str, Arrays] = {
-            site: {name: values.astype("float64") - sent[name] for name, values in arrays.items()}
-            for site, arrays in updates.items()
-        }
+        from ganseg_dist.federation.updates import change_of
+
+        changes: Mapping[str, Any] = {site: change_of(arrays, sent) for site, arrays in updates.items()}
         merged = super().aggregate(sent, changes, weights, state)
         return {name: sent[name] + change for name, change in merged.items()}
 
