@@ -33,7 +33,7 @@ from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
 from ganseg_dist.federation.fingerprint.record import release
-from ganseg_dist.federation.policy import Rule, check_names, check_policy, rules
+from ganseg_dist.federation.policy import Rule, SitePolicy, check_names, check_policy, rules
 from ganseg_dist.federation.privacy import Allowance, withholds_scores
 from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, RoundInstruction, kind_of
 from ganseg_dist.federation.shared_parameters import Arrays
@@ -69,17 +69,20 @@ class SiteNode:
 
         Raises ConfigError naming the field, and DataError for data that cannot be read.
         """
-        settings = self.settings
+        return self._listed(self.settings)
+
+    def _listed(self, settings: SiteSettings) -> tuple[Cohort, Split]:
         self.make_private()
         try:
-            cohort = self._cohort()
+            cohort = _cohort(settings)
         except OSError as error:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); correct its permissions") from None
         return cohort, SiteSplit(self.folder).preview(cohort, settings.policy, settings.split)
 
     def judge(self, config: RunConfig) -> Iterator[Rule]:
         """The policy's answers to a federation of this config."""
-        policy, (cohort, split) = self.settings.policy, self.check()
+        settings = self.settings
+        policy, (cohort, split) = settings.policy, self._listed(settings)
         yield from rules(policy, resolve(config, cohort), self._spent_elsewhere("", self._sent()))
         patients = len(split.validation)
         withheld = withholds_scores(config) or patients < policy.minimum_group
@@ -118,11 +121,11 @@ class SiteNode:
         _check_received(instruction, settings.name, sent)
         agreed = _is_resolved(config)
         if agreed:  # before it decides what is read
-            self._check_policy(instruction.run, config, sent)
-        cohort, found = self._checked(config)
+            self._check_policy(settings.policy, instruction.run, config, sent)
+        cohort, found = _checked(settings, config)
         if not agreed:
             with suppress(ConfigError, DataError):  # a site may lack a class; once agreed, the policy judges again
-                self._check_policy(instruction.run, resolve(config, cohort), sent)
+                self._check_policy(settings.policy, instruction.run, resolve(config, cohort), sent)
         if len(cohort.patients) < settings.policy.minimum_patients:
             raise DataError(
                 f"{settings.data}: {len(cohort.patients)} patients can be trained on, and policy.minimum_patients is "
@@ -131,8 +134,8 @@ class SiteNode:
         _check_cohort(cohort, config)
         slices = 0
         if agreed:  # the data are prepared before the first round
-            ready = self._prepare_data(config, cohort, found)
-            self._membership(instruction.run, sent).join(instruction.run, config)
+            ready = self._prepare_data(settings, config, cohort, found)
+            self._membership(settings.policy, instruction.run, sent).join(instruction.run, config)
             slices = len(Prepared(ready["cohort"]).open(config)["cohort"].train)
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return SiteInfo(
@@ -147,15 +150,17 @@ class SiteNode:
 
         Raises FederationError where the config has none disclosed, and RunError where the stored one is damaged.
         """
-        config = self._agreed_config(FINGERPRINT, instruction, self._sent())
+        settings = self.settings
+        config = self._agreed_config(FINGERPRINT, settings.policy, instruction, self._sent())
         if not is_exchanged(config):
             raise FederationError("instruction: requests a fingerprint, which this config does not have disclosed")
-        minimum = self.settings.policy.minimum_group
+        minimum = settings.policy.minimum_group
 
         def measure() -> Fingerprint:
-            cohort, _ = self._checked(config)
+            cohort, _ = _checked(settings, config)
             cases = {case.id: case for case in cohort.cases}
-            folders = (Path(folder) for part in self.prepare(config).cohort.values() for folder in part)
+            ready = self._prepared_data(settings, config)
+            folders = (Path(folder) for part in ready["cohort"].values() for folder in part)
             prepared = map(PreparedCase.open, folders)
             return fingerprint(((cases[case.id], case) for case in prepared), config.data, minimum)
 
@@ -163,28 +168,30 @@ class SiteNode:
 
     def prepare(self, config: RunConfig) -> Prepared:
         """The site's slices as this run sees them; cases that the store already holds are reused."""
-        return Prepared(self._prepared_data(config)["cohort"])
+        return Prepared(self._prepared_data(self.settings, config)["cohort"])
 
     def site(self, kind: str, instruction: RoundInstruction) -> Site:
         """The site's end of one federation, for an instruction of this kind that its policy and agreement permit."""
-        sent, settings = self._sent(), self.settings
-        config = self._agreed_config(kind, instruction, sent)
-        demand = settings.policy.privacy
+        return self._site(kind, instruction, self.settings)[0]
+
+    def _site(self, kind: str, instruction: RoundInstruction, settings: SiteSettings) -> tuple[Site, dict[str, Any]]:
+        """The site's end, and its `_prepared_data`."""
+        sent, policy = self._sent(), settings.policy
+        config = self._agreed_config(kind, policy, instruction, sent)
+        demand = policy.privacy
         allowance = Allowance(demand, self._spent_elsewhere(instruction.run, sent)) if demand is not None else None
-        device = torch.device("cuda" if settings.gpu else "cpu")
-        return Site(
-            self._run_folder(instruction.run), self.prepare(config), settings.policy, World(device=device), allowance
-        )
+        ready = self._prepared_data(settings, config)
+        world = World(device=torch.device("cuda" if settings.gpu else "cpu"))
+        return Site(self._run_folder(instruction.run), Prepared(ready["cohort"]), policy, world, allowance), ready
 
     def finish(self, instruction: RoundInstruction, received: Arrays) -> None:
         """After the last round, make the federation's folder that of a finished run, which `ganseg evaluate` takes."""
-        config, settings = instruction.settings, self.settings
-        site = self.site(FINISH, instruction)
+        settings = self.settings
+        site, ready = self._site(FINISH, instruction, settings)
         weights = Content.of(kind_of(FINISH), instruction.run, instruction.round, received, {}).arrays_digest
         if (site.folder / FINISHED).exists():
             _check_finished(site.folder / FINISHED, weights)
             return
-        ready = self._prepared_data(config)
         data = DataRecord.model_validate(ready["data"])
         site.finish(instruction, received, data)
         started, now = self._started(instruction.run), datetime.datetime.now(datetime.UTC)
@@ -200,19 +207,18 @@ class SiteNode:
             "workers": 1,
             "device": site.world.device.type,
         }
-        write_records(Run(site.folder), config, ready["split"], data, facts)
+        write_records(Run(site.folder), instruction.settings, ready["split"], data, facts)
         write_json(site.folder / FINISHED, sealed({"weights": weights}))
 
-    def _agreed_config(self, kind: str, instruction: RoundInstruction, sent: Sent) -> RunConfig:
+    def _agreed_config(self, kind: str, policy: SitePolicy, instruction: RoundInstruction, sent: Sent) -> RunConfig:
         """The instruction's config, if the policy and what the site agreed to permit the instruction."""
         config = instruction.settings
-        self._check_policy(instruction.run, config, sent)
-        self._membership(instruction.run, sent).check(kind, instruction)
+        self._check_policy(policy, instruction.run, config, sent)
+        self._membership(policy, instruction.run, sent).check(kind, instruction)
         return config
 
-    def _check_policy(self, run: str, config: RunConfig, sent: Sent) -> None:
+    def _check_policy(self, policy: SitePolicy, run: str, config: RunConfig, sent: Sent) -> None:
         """Raises PolicyError for what the policy denies, before anything of the config is built."""
-        policy = self.settings.policy
         check_policy(policy, config, self._spent_elsewhere(run, sent))
         check_disk(self.folder, policy.disk_gib)
         if run not in sent.runs and len(sent.runs) >= policy.runs:
@@ -227,8 +233,8 @@ class SiteNode:
     def _spent_elsewhere(self, run: str, sent: Sent) -> float:
         return sent.spent_elsewhere(self.folder / "runs", run)
 
-    def _membership(self, run: str, sent: Sent) -> Membership:
-        return Membership(self._run_folder(run), self.settings.policy, sent)
+    def _membership(self, policy: SitePolicy, run: str, sent: Sent) -> Membership:
+        return Membership(self._run_folder(run), policy, sent)
 
     def _run_folder(self, run: str) -> Path:
         return self.folder / "runs" / run
@@ -241,18 +247,23 @@ class SiteNode:
                     return datetime.datetime.fromisoformat(entry.time)
         return datetime.datetime.now(datetime.UTC)
 
-    def _prepared_data(self, config: RunConfig) -> dict[str, Any]:
+    def _prepared_data(self, settings: SiteSettings, config: RunConfig) -> dict[str, Any]:
         """The stored result of `_prepare_data`, if all its cases are intact; otherwise a new one."""
         with suppress(Damaged):  # which covers a missing file
             ready = read_sealed(self._file("ready", config))
             folders = [Path(folder) for part in ready["cohort"].values() for folder in part]
             if all(case_damage(folder) is None for folder in folders):
                 return ready
-        return self._prepare_data(config, *self._checked(config))
+        return self._prepare_data(settings, config, *_checked(settings, config))
 
-    def _prepare_data(self, config: RunConfig, cohort: Cohort, found: Preflight) -> dict[str, Any]:
-        """The folders of prepared cases by part and, for the run's records, the split and the data's fingerprint."""
-        split = self._split(cohort)
+    def _prepare_data(
+        self, settings: SiteSettings, config: RunConfig, cohort: Cohort, found: Preflight
+    ) -> dict[str, Any]:
+        """The folders of prepared cases by part and, for the run's records, the split and the data's fingerprint.
+
+        The split is the permanent one of all the site's patients, restricted to those that this config can use.
+        """
+        split = SiteSplit(self.folder).of(found.cohort, settings.policy, settings.split).of(cohort.patients)
         used = cohort.of_patients((*split.train, *split.validation))
         ready = {
             "cohort": by_part(cohort, split, prepare_cohort(found, used, config.data)),
@@ -268,25 +279,22 @@ class SiteNode:
         digest = hashlib.sha256(data.model_dump_json().encode()).hexdigest()[:16]
         return self.folder / f"{kind}-{digest}.json"
 
-    def _cohort(self) -> Cohort:
-        """The site's patients, all that site.toml names."""
-        settings = self.settings
-        cohort = read_cohort(settings.data, settings.layout, settings.labels)
-        if settings.patients is None:
-            return cohort
-        case_ids = {case.id for case in cohort.of_patients(settings.patients)}
-        return cohort.without(case.id for case in cohort.cases if case.id not in case_ids)
 
-    def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
-        found = preflight(self._cohort(), config)
-        # A site may lack classes: others may have them.
-        found = replace(found, findings=tuple(finding for finding in found.findings if finding.check != "one-class"))
-        return labelled(usable_cohort(found, exclude_bad=False), config), found
+def _cohort(settings: SiteSettings) -> Cohort:
+    """The site's patients, all that site.toml names."""
+    cohort = read_cohort(settings.data, settings.layout, settings.labels)
+    if settings.patients is None:
+        return cohort
+    case_ids = {case.id for case in cohort.of_patients(settings.patients)}
+    return cohort.without(case.id for case in cohort.cases if case.id not in case_ids)
 
-    def _split(self, cohort: Cohort) -> Split:
-        """The permanent split of the site's patients, restricted to those that this config can use."""
-        settings = self.settings
-        return SiteSplit(self.folder).of(self._cohort(), settings.policy, settings.split).of(cohort.patients)
+
+def _checked(settings: SiteSettings, config: RunConfig) -> tuple[Cohort, Preflight]:
+    """The cohort that this config can use, and the preflight of all patients."""
+    found = preflight(_cohort(settings), config)
+    # A site may lack classes: others may have them.
+    found = replace(found, findings=tuple(finding for finding in found.findings if finding.check != "one-class"))
+    return labelled(usable_cohort(found, exclude_bad=False), config), found
 
 
 def _is_resolved(config: RunConfig) -> bool:

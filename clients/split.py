@@ -37,7 +37,7 @@ class SiteSplit:
         Raises ConfigError where site.toml moves a stored patient, RunError where FILE is damaged or was lost.
         """
         stored = self._stored()
-        wanted = self.preview(cohort, policy, given)
+        wanted = self._wanted(stored, cohort, policy, given)
         parts = {**stored, **_parts(wanted)}
         if parts != stored:
             write_json(self.folder / FILE, sealed({"parts": parts}))
@@ -45,7 +45,15 @@ class SiteSplit:
 
     def preview(self, cohort: Cohort, policy: SitePolicy, given: Mapping[str, tuple[str, ...]] | None) -> Split:
         """As `of`, without storing it."""
-        stored = self._stored()
+        return self._wanted(self._stored(), cohort, policy, given)
+
+    def _wanted(
+        self,
+        stored: Mapping[str, str],
+        cohort: Cohort,
+        policy: SitePolicy,
+        given: Mapping[str, tuple[str, ...]] | None,
+    ) -> Split:
         wanted = Split.from_dict(given) if given is not None else _extended(stored, cohort, policy)
         moved = stored.keys() & {p for p, part in _parts(wanted).items() if stored.get(p, part) != part}
         if moved:
