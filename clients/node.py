@@ -35,7 +35,7 @@ from ganseg_dist.federation.fingerprint.measure import fingerprint
 from ganseg_dist.federation.fingerprint.record import release
 from ganseg_dist.federation.policy import Rule, SitePolicy, check_names, check_policy, rules
 from ganseg_dist.federation.privacy import Allowance, withholds_scores
-from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, RoundInstruction, kind_of
+from ganseg_dist.federation.protocol import COMMAND, FINGERPRINT, FINISH, RoundInstruction, kind_of
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo
 from ganseg_dist.federation.site_settings import FILE, SiteSettings
@@ -49,8 +49,6 @@ from ganseg_dist.runs import RequestRecord, Run
 
 FINISHED = "finished.json"
 """In a run's folder: the digest of the last weights, of which its model was written."""
-COMMAND = "flwr run"
-"""Recorded as the command of a site's run: the arguments of the site's own process hold a secret of Flower's."""
 
 
 @dataclass(frozen=True, slots=True)

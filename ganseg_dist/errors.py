@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, and of a stopped job."""
+
 
 class GansegError(Exception):
     """An error that a user can correct: the message names the file or field, the problem and the remedy."""

@@ -26,6 +26,7 @@ from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, FederationError, GansegError
+from ganseg_dist.federation.protocol import COMMAND
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.storage.remote import remote_folder
@@ -38,9 +39,6 @@ from server.site_registry import Registry
 
 LINE = 160
 """Characters of a line of Flower's log, which has no terminal width."""
-
-COMMAND = "flwr run"
-"""Recorded as the run's command: this process's own command line holds a secret of Flower's."""
 
 app = ServerApp()
 

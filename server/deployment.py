@@ -15,7 +15,7 @@ from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.protocol import RoundInstruction
+from ganseg_dist.federation.protocol import COMMAND, RoundInstruction
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.federation.strategy import config_at_sites, with_site_batch_size
 from ganseg_dist.planning.run_folder import open_run, update_config
@@ -72,8 +72,7 @@ def deploy(
     sites.unsuited = partial(unsuited, config)
     run, _ = open_run(
         request.run_name, config, data, ELSEWHERE, split=NO_PATIENTS,
-        command="flwr run", workers=1, device="cpu",  # Flower's own command line holds a secret of the run
-        sites={},
+        command=COMMAND, workers=1, device="cpu", sites={},
     )  # fmt: skip
     with only_trainer(run):
         if run.finished:

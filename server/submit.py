@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.compat.flower_control import FlowerRun, RequestRejected, log_of, runs_of
-from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
+from ganseg_dist.errors import INTERRUPTED, ConfigError, FederationError, GansegError, RunError
 from ganseg_dist.printable import printable, printable_log
 from ganseg_dist.runs import named_run
 from ganseg_dist.suggestion import suggestion
@@ -29,7 +29,6 @@ NEEDED = {"recipe": "recipe=ganet_seg_small", "run-name": "run-name=first", "lea
 """Keys that a deployment requires, each with an example."""
 SIMULATION_ONLY = ("data", "layout", "labels", "sites", "skew")
 """Keys that only a simulation uses."""
-INTERRUPTED = 130
 RECONNECTIONS, RECONNECT_SECONDS = 3, 2.0
 """Attempts to follow a run again after its log broke off, and seconds before each."""
 

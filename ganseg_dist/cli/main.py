@@ -15,7 +15,7 @@ from ganseg_dist import __version__
 from ganseg_dist.cli import experiment, show, site, submit
 from ganseg_dist.cli.options import paragraphs
 from ganseg_dist.console import make_output_printable
-from ganseg_dist.errors import GansegError
+from ganseg_dist.errors import INTERRUPTED, GansegError
 from ganseg_dist.printable import printable
 
 COMMANDS = (
@@ -23,7 +23,6 @@ COMMANDS = (
     "report", "tune", "federate", "submit", "certificates", "audit",
 )  # fmt: skip
 """In the order of a first project; each is the function of that name in the module of that name."""
-INTERRUPTED = 130
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 

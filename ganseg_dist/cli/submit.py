@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.errors import ConfigError
+from ganseg_dist.errors import INTERRUPTED, ConfigError
 from ganseg_dist.printable import printable_log
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def submit(
 
     [bold]ganseg submit --address http://head:8265 -- train ganet_seg --data /data/BraTS2020 --run-name first[/bold]
     """
-    from ganseg_dist.cluster.jobs import STOPPED, Submission, connect, follow, job_arguments
+    from ganseg_dist.cluster.jobs import Submission, connect, follow, job_arguments
     from ganseg_dist.cluster.jobs import submit as send
 
     submission = Submission(job_arguments(arguments, SUBMITTED), _environment(env), working_dir)
@@ -57,7 +57,7 @@ def submit(
         code = follow(client, job, _write)
     except KeyboardInterrupt:
         show.echo(f"left running: {job}; to end it: ray job stop {job} --address {address}", err=True)
-        sys.exit(STOPPED)
+        sys.exit(INTERRUPTED)
     page = _mlflow_page(submission)
     if page is not None:
         show.echo(f"MLflow: {page}", err=True)

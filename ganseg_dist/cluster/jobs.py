@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.data.labels import is_scheme_path
 from ganseg_dist.environment import environment
-from ganseg_dist.errors import ConfigError, RunError, one_line
+from ganseg_dist.errors import INTERRUPTED, ConfigError, RunError, one_line
 from ganseg_dist.names import folder_name
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ ADDRESS_OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 FOLDERS = ("--data", "--healthy")
 """Options whose values are paths on the cluster."""
 POLL_SECONDS = 1.0
-STOPPED = 130
-"""Exit code of a stopped job, the same as that of an interrupted command."""
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -179,7 +177,7 @@ def exit_code(details: Any) -> int:
     """Exit code of the job's command, of which Ray's command line only shows whether it failed."""
     status = str(details.status)
     if status.endswith("STOPPED"):
-        return STOPPED
+        return INTERRUPTED
     if details.driver_exit_code is not None:
         return int(details.driver_exit_code)
     return 0 if status.endswith("SUCCEEDED") else 1

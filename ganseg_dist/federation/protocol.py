@@ -54,6 +54,9 @@ PREFLIGHT, FINGERPRINT, TRAIN, EVALUATE, FINISH = (
 )  # fmt: skip
 """Types of messages, by which Flower finds the function of a site's app."""
 
+COMMAND = "flwr run"
+"""Recorded as a run's command at both ends, whose processes' own command lines hold a secret of Flower's."""
+
 EXAMPLES = "num-examples"
 """Name of the number by which an update counts, as Flower's strategies expect it."""
 

@@ -29,6 +29,7 @@ FEWEST_IMAGES = 4
 """Fewest images per set for a kernel distance, whose subsets are half of a set and need two."""
 SSIM_WINDOW = 11
 CHUNK_MB = 256
+"""Memory of a block of distances between all pairs, in MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ from pydantic import computed_field
 from sklearn.metrics import pairwise_distances_chunked
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.synthesis import Features, Images
+from ganseg_dist.metrics.synthesis import CHUNK_MB, Features, Images
 from ganseg_dist.records import Record
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.encoder import Encoder, features
 
 MOST_REFERENCES = 1000
 """Training images whose neighbours are the yardstick: all against all would take hours on large cohorts."""
-CHUNK_MB = 256
 
 
 @dataclass(frozen=True, slots=True)
