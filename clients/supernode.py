@@ -21,7 +21,7 @@ import psutil
 
 from ganseg_dist.compat.flower import Rejection, run_supernode
 from ganseg_dist.compat.flower_log import explain_flower_log
-from ganseg_dist.errors import GansegError
+from ganseg_dist.errors import GansegError, exit_with
 from ganseg_dist.federation.public_key import PublicKey
 from ganseg_dist.federation.tls import Unreachable, check_connection
 from ganseg_dist.printable import printable
@@ -136,8 +136,7 @@ def main() -> None:
     try:
         connection = check(_options())
     except GansegError as error:
-        show(f"error: {error}")
-        sys.exit(error.exit_code)
+        exit_with(error)
     explain_flower_log(is_explained=lambda: connection.problem is not None)
     try:
         run_supernode(connection.try_again, connection.accepted)

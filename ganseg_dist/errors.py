@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import sys
+from typing import ClassVar, NoReturn
+
+from ganseg_dist.printable import printable
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, and of a stopped job."""
@@ -42,6 +45,12 @@ class FederationError(GansegError):
 
 class PolicyError(FederationError):
     """A federation that requests what the hospital's policy denies."""
+
+
+def exit_with(error: GansegError) -> NoReturn:
+    """End the process of a command other than `ganseg` by this error: a line on stderr, and its code."""
+    print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+    sys.exit(error.exit_code)
 
 
 def one_line(error: BaseException, *, last: bool = False, longest: int = 300) -> str:

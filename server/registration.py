@@ -23,7 +23,7 @@ from ganseg_dist.compat.flower_control import (
     register_node,
     unregister_node,
 )
-from ganseg_dist.errors import ConfigError, GansegError, RunError
+from ganseg_dist.errors import ConfigError, GansegError, RunError, exit_with
 from ganseg_dist.federation.public_key import PublicKey, short_key
 from ganseg_dist.names import SiteName, is_name
 from ganseg_dist.printable import printable
@@ -132,8 +132,7 @@ def main() -> None:
     try:
         _run(command, Path(state), args)
     except GansegError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
+        exit_with(error)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.compat.flower_control import FlowerRun, RequestRejected, log_of, runs_of
-from ganseg_dist.errors import INTERRUPTED, ConfigError, FederationError, GansegError, RunError
-from ganseg_dist.printable import printable, printable_log
+from ganseg_dist.errors import INTERRUPTED, ConfigError, FederationError, GansegError, RunError, exit_with
+from ganseg_dist.printable import printable_log
 from ganseg_dist.runs import named_run
 from ganseg_dist.suggestion import suggestion
 from server.app import FlowerRunRequest
@@ -156,8 +156,7 @@ def main() -> None:
     try:
         submit(Path(sys.argv[1]), sys.argv[2:])
     except GansegError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
+        exit_with(error)
     except KeyboardInterrupt:
         print(f"the run continues; see it with: {_flower('list')}, then flwr log ID", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ganseg_dist.compat.flower import run_superlink
 from ganseg_dist.compat.flower_log import explain_flower_log
-from ganseg_dist.errors import ConfigError, GansegError
+from ganseg_dist.errors import ConfigError, GansegError, exit_with
 from ganseg_dist.federation.certificates import check_server_certificate
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable
@@ -84,8 +84,7 @@ def main() -> None:
         warning = check(_options())
         registry = Registry.from_environment()
     except GansegError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
+        exit_with(error)
     if warning is not None:
         print(printable(f"warning: {warning}"), file=sys.stderr)
     explain_flower_log()

@@ -1,4 +1,6 @@
-from ganseg_dist.errors import one_line
+import pytest
+
+from ganseg_dist.errors import ConfigError, exit_with, one_line
 
 
 def test_one_line_is_first_or_last_line_of_error():
@@ -11,3 +13,14 @@ def test_one_line_is_first_or_last_line_of_error():
 def test_one_line_is_type_of_error_without_text():
     assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
     assert one_line(ValueError(" \n"), last=True) == "ValueError"
+
+
+def test_exit_with_prints_a_printable_line_and_exits_with_the_code(capsys):
+    with pytest.raises(SystemExit) as ended:
+        exit_with(ConfigError("port: \x1b[2J is none; correct it"))
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: port: ")
+    assert err.endswith(" is none; correct it\n")
+    assert "\x1b" not in err
