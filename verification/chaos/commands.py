@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from mlflow import MlflowClient
 
@@ -47,35 +49,38 @@ class CommandScenario:
         outcome = Outcome()
         while outcome.kills < kills:
             moment = rng.uniform(0, reference.seconds)
-            command = self._start(folder)
+            command = self.start(folder)
             if command.ended_within(moment):
                 break
             command.kill()
             outcome.kills += 1
             outcome.moments.append(round(moment, 1))
         for purpose in ("to its end", "once more"):
-            command = self._start(folder)
+            command = self.start(folder)
             if not command.ended_within(LONGEST):
                 command.kill()
                 outcome.problems.append(f"{purpose}: hangs")
             elif command.process.returncode != 0:
                 outcome.problems.append(f"{purpose}: exits with {command.process.returncode}: {command.last_line()}")
-        if "Traceback" in command.output():
-            outcome.problems.append("prints a traceback")
-        outcome.problems += differences(reference.digests, digests(folder, self.results))
-        outcome.problems += leftovers(folder) + unfinished_runs(folder)
+        outcome.problems += self.compared(folder, reference, command) + unfinished_runs(folder)
         return outcome
+
+    def start(self, folder: Path, changes: Mapping[str, str] = MappingProxyType({})) -> Command:
+        """Start the command in a folder; `changes` replace variables of its `environment`."""
+        words = [sys.executable, "-m", "ganseg_dist", *self.words]
+        return Command.start(words, folder, folder / "output.log", {**environment(folder), **changes})
+
+    def compared(self, folder: Path, reference: Reference, command: Command) -> list[str]:
+        """Problems after the last run: a traceback, other results, and what is left over."""
+        traceback = ["prints a traceback"] if "Traceback" in command.output() else []
+        return traceback + differences(reference.digests, digests(folder, self.results)) + leftovers(folder)
 
     def _run_to_end(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        command = self._start(folder)
+        command = self.start(folder)
         if not command.ended_within(LONGEST) or command.process.returncode != 0:
             command.kill()
             raise RuntimeError(f"{self.name}: does not run undisturbed: {command.last_line()}")
-
-    def _start(self, folder: Path) -> Command:
-        words = [sys.executable, "-m", "ganseg_dist", *self.words]
-        return Command.start(words, folder, folder / "output.log", environment(folder))
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from verification.chaos import commands
 from verification.chaos.commands import CommandScenario
 from verification.chaos.deployment import NODES, Deployment, disturbed, undisturbed
-from verification.chaos.trial import LONGEST, Command, Outcome, Reference, Scenario, differences, digests, leftovers
+from verification.chaos.trial import LONGEST, Command, Outcome, Reference, Scenario
 
 HUB, SITE = "chaos-hub", "chaos-site"
 """Network namespaces of the server and of the nodes."""
@@ -50,8 +50,7 @@ class TrainingFault:
 
     def run(self, folder: Path, changes: Mapping[str, str], longest: float = LONGEST) -> tuple[int | None, Command]:
         """The exit code, None where it hangs, and the command."""
-        words = [sys.executable, "-m", "ganseg_dist", *self.training.words]
-        command = Command.start(words, folder, folder / "output.log", {**commands.environment(folder), **changes})
+        command = self.training.start(folder, changes)
         if not command.ended_within(longest):
             command.kill()
             return None, command
@@ -60,9 +59,7 @@ class TrainingFault:
     def compared(self, folder: Path, reference: Reference, code: int | None, command: Command) -> list[str]:
         """Problems after the last run."""
         problems = [] if code == 0 else [f"exits with {code}: {command.last_line()}"]
-        if "Traceback" in command.output():
-            problems.append("prints a traceback")
-        return problems + differences(reference.digests, digests(folder, self.training.results)) + leftovers(folder)
+        return problems + self.training.compared(folder, reference, command)
 
 
 class FullDisk(TrainingFault):
