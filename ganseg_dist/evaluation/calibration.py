@@ -40,10 +40,9 @@ def calibrate(
         scan = load_scan(case, predictor.modalities)
         prediction = predictor.predict_scan(scan)
         dice_scan.add(case.id, prediction.probability, region_masks(scan, predictor.regions))
-        if prediction.on_prepared.score is not None:
-            usable = prediction.prepared.usable
-            scores += prediction.on_prepared.score[usable].tolist()
-            abnormal += (prediction.prepared.lesion[usable] > 0).tolist()
+        realism_of_slices, holds_lesion = prediction.realism()
+        scores += realism_of_slices.tolist()
+        abnormal += holds_lesion.tolist()
         advance(index + 1, len(masked))
     best = {
         region: chosen for region, chosen in zip(predictor.regions, dice_scan.best(), strict=True) if chosen is not None

@@ -114,7 +114,6 @@ def _predict_case(predictor: Predictor, case: Case) -> KeptCase:
     prediction = predictor.predict_scan(scan)
     truth = region_masks(scan, predictor.regions)
     corner, box = _box_of(np.any((prediction.probability >= LOWEST) | truth, axis=0))
-    score, usable = prediction.on_prepared.score, prediction.prepared.usable
     return KeptCase(
         case.id,
         case.patient,
@@ -123,8 +122,7 @@ def _predict_case(predictor: Predictor, case: Case) -> KeptCase:
         corner,
         prediction.probability[:, *box],
         truth[:, *box],
-        np.zeros(0, np.float32) if score is None else score[usable],
-        np.zeros(0, bool) if score is None else prediction.prepared.lesion[usable] > 0,
+        *prediction.realism(),
     )
 
 

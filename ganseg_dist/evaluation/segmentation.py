@@ -183,8 +183,9 @@ def _keep_slices(result: Evaluation, case: Case, prediction: CasePrediction, dic
     assert prepared.masks is not None
     lesion, foreground, usable = prepared.lesion, prepared.foreground, prepared.usable
     if on_prepared.score is not None:
-        result.slice_scores += on_prepared.score[usable].tolist()
-        result.slice_abnormal += (lesion[usable] > 0).tolist()
+        realism, holds_lesion = prediction.realism()
+        result.slice_scores += realism.tolist()
+        result.slice_abnormal += holds_lesion.tolist()
         for index in _some(np.flatnonzero(usable & (lesion == 0))):
             result.healthy_slices.append((case.patient, prepared.image[index]))
         for index in _some(np.flatnonzero(lesion > 0)):

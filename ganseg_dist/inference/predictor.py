@@ -51,6 +51,13 @@ class CasePrediction:
     prepared: PreparedScan
     on_prepared: PreparedPrediction
 
+    def realism(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Realism (N,) of the usable slices, and which of them hold a lesion (N,); empty without a discriminator."""
+        score, usable = self.on_prepared.score, self.prepared.usable
+        if score is None:
+            return np.zeros(0, np.float32), np.zeros(0, bool)
+        return score[usable], self.prepared.lesion[usable] > 0
+
 
 def usable_device(name: str) -> torch.device:
     """The device. Raises RunError when it is a GPU that PyTorch cannot use here."""

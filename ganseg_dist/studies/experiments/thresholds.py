@@ -51,12 +51,10 @@ def score_slices(job: Job) -> TrialResult:
 
 
 def _slices(predictor: Predictor, case: Case) -> list[CaseRow]:
-    prediction = predictor.predict_scan(load_scan(case, predictor.modalities))
-    realism, usable = prediction.on_prepared.score, prediction.prepared.usable
-    assert realism is not None, "the trial was rejected"
+    realism, abnormal = predictor.predict_scan(load_scan(case, predictor.modalities)).realism()
     return [
-        CaseRow(case.id, case.patient, case.site, {"true": float(pixels > 0), "realism": score, "p": 1 - score})
-        for score, pixels in zip(realism[usable].tolist(), prediction.prepared.lesion[usable], strict=True)
+        CaseRow(case.id, case.patient, case.site, {"true": float(true), "realism": score, "p": 1 - score})
+        for score, true in zip(realism.tolist(), abnormal.tolist(), strict=True)
     ]
 
 
