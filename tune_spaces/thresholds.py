@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.trial import BaseTrial
 
+from ganseg_dist.evaluation.segmentation import TABLE_THRESHOLDS
 from ganseg_dist.studies.sweeps.thresholds import REALISM, ThresholdSpace
 
 
@@ -15,4 +16,4 @@ def thresholds(trial: BaseTrial, names: Sequence[str]) -> None:
         trial.suggest_float(name, 0.02, 0.98, step=0.01)
 
 
-THRESHOLDS = ThresholdSpace(thresholds, {REALISM: (0.1, 0.2, 0.3, 0.4)})  # GANet-Seg, Table 1
+THRESHOLDS = ThresholdSpace(thresholds, {REALISM: TABLE_THRESHOLDS})
