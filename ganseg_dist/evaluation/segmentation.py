@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.cohort import Case, are_colours
@@ -33,7 +32,7 @@ from ganseg_dist.evaluation.results import (
     write_cases,
 )
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
-from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
+from ganseg_dist.metrics.detection import auprc, auroc, roc, threshold_table
 from ganseg_dist.metrics.masks import Mask
 from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.segmentation import case_scores
@@ -227,8 +226,6 @@ def _detection(result: Evaluation, predictor: Predictor) -> Detection | None:
     scores, abnormal = np.asarray(result.slice_scores), np.asarray(result.slice_abnormal)
     chosen = predictor.thresholds.realism
     thresholds = sorted({*TABLE_THRESHOLDS, *([chosen] if chosen is not None else [])})
-    both = bool(abnormal.any() and not abnormal.all())
-    curve = np.stack(roc_curve(abnormal, -scores)[:2], axis=1).round(5).tolist() if both else ()
     return Detection(
         auroc=auroc(scores, abnormal),
         auprc=auprc(scores, abnormal),
@@ -237,7 +234,7 @@ def _detection(result: Evaluation, predictor: Predictor) -> Detection | None:
         score=predictor.config.system.slice_score or "",
         chosen=chosen,
         rows=threshold_table(scores, abnormal, thresholds),
-        roc=tuple((x, y) for x, y in curve),
+        roc=tuple((x, y) for x, y in roc(scores, abnormal).round(5).tolist()),
     )
 
 

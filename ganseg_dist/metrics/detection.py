@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import roc_curve
 
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.image_sets import confusion_counts, curve_areas
@@ -57,6 +58,16 @@ def auroc(scores: Scores, abnormal: Flags) -> float | None:
 def auprc(scores: Scores, abnormal: Flags) -> float | None:
     """Average precision for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
     return _area("auprc", scores, abnormal)
+
+
+def roc(scores: Scores, abnormal: Flags) -> npt.NDArray[np.float64]:
+    """The ROC curve for finding abnormal slices by low scores: (K, 2) of false positive rate and sensitivity, each in
+    [0, 1], from (0, 0) to (1, 1); no point for one class alone.
+    """
+    _check_slices(scores, abnormal)
+    if not _has_both_classes(abnormal):
+        return np.zeros((0, 2))
+    return np.stack(roc_curve(abnormal, -scores)[:2], axis=1)
 
 
 def youden_optimal_threshold(scores: Scores, abnormal: Flags) -> float | None:

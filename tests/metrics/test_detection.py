@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.detection import ThresholdRow, auprc, auroc, threshold_table, youden_optimal_threshold
+from ganseg_dist.metrics.detection import ThresholdRow, auprc, auroc, roc, threshold_table, youden_optimal_threshold
 
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 ABNORMAL = np.array([True, True, False, True, False, False])
@@ -39,10 +39,18 @@ def test_auroc_and_auprc_depend_on_order_only():
     assert auroc(np.ones(6), ABNORMAL) == pytest.approx(0.5)
 
 
+def test_roc_rises_where_low_scores_are_abnormal():
+    # Lowest score first: abnormal, abnormal, normal, abnormal, normal, normal.
+    assert roc(SCORES, ABNORMAL).tolist() == [
+        pytest.approx(point) for point in ((0, 0), (0, 1 / 3), (0, 2 / 3), (1 / 3, 2 / 3), (1 / 3, 1), (1, 1))
+    ]
+
+
 @pytest.mark.parametrize("abnormal", [np.zeros(6, bool), np.ones(6, bool)])
 def test_detection_metrics_of_single_class_are_none(abnormal):
     assert auroc(SCORES, abnormal) is None
     assert auprc(SCORES, abnormal) is None
+    assert roc(SCORES, abnormal).shape == (0, 2)
     assert youden_optimal_threshold(SCORES, abnormal) is None
     (row,) = threshold_table(SCORES, abnormal, (0.35,))
     assert row.youden_j is None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.data.cohort import Case
@@ -17,7 +16,7 @@ from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.evaluation.segmentation import TABLE_THRESHOLDS
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.metrics.detection import ThresholdRow, threshold_table
+from ganseg_dist.metrics.detection import ThresholdRow, roc, threshold_table
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plots import Figure
 from ganseg_dist.plots.roc import threshold_figure
@@ -108,13 +107,12 @@ def save_areas(folder: Path, result: TrialResult, areas_by_name: dict[str, Inter
 def calibration_figure(result: TrialResult, calibrated: float | None, auroc: Interval, title: str) -> Figure:
     """The ROC curve with the thresholds on it, and histograms of realism of slices with and without lesion."""
     realism, abnormal = _numbers(result)
-    false_positive_rates, sensitivities, _ = roc_curve(abnormal, -realism)
     thresholds = {*TABLE_THRESHOLDS, *([] if calibrated is None else [calibrated])}
     over = describe_subjects(auroc.n, patients_known=result.patients_known)
     return threshold_figure(
         f"{title}\n{len(abnormal)} slices of {over}",
         f"AUROC {interval_text(auroc, 'auroc')}",
-        list(zip(false_positive_rates.tolist(), sensitivities.tolist(), strict=True)),
+        [(x, y) for x, y in roc(realism, abnormal).tolist()],
         {"without lesion": realism[~abnormal], "with lesion": realism[abnormal]},
         {at: (float((realism[~abnormal] < at).mean()), float((realism[abnormal] < at).mean())) for at in thresholds},
         calibrated,
