@@ -190,7 +190,7 @@ def _flipped(cohort: Path, patients: Sequence[str]) -> Path:
                 (folder / image.parent.name).mkdir(parents=True, exist_ok=True)
                 shutil.copy(image, folder / image.parent.name)
         mask = nib.load(case.mask.files[0])
-        brain = np.asarray(nib.load(next(iter(case.images.values())).files[0]).dataobj) > 0
+        brain = np.asarray(nib.load(case.first_image.files[0]).dataobj) > 0
         labels = np.where(brain & (np.asarray(mask.dataobj) == 0), LABEL, 0).astype(np.uint8)
         target = folder / case.mask.files[0].parent.name / case.mask.files[0].name
         nib.save(nib.Nifti1Image(labels, mask.affine), target)

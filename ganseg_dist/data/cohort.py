@@ -71,6 +71,11 @@ class Case:
     """False where the patient is unknown and `patient` is the case's own name."""
 
     @property
+    def first_image(self) -> Source:
+        """The image of its first modality."""
+        return next(iter(self.images.values()))
+
+    @property
     def labels(self) -> Mapping[int, int]:
         """Values in the mask file to our labels."""
         return self.scheme.to_our_labels if self.colours is None else self.colours

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+from ganseg_dist.data.checks.finding import Finding
 from ganseg_dist.data.labels import LabelScheme
-from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.readers import find_reader
 from ganseg_dist.records import Record
 

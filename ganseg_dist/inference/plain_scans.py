@@ -209,6 +209,6 @@ def _with_unique_ids(root: Path, cases: Sequence[Case]) -> Iterator[Case]:
         if counts[case.id] == 1:
             yield case
             continue
-        folders = next(iter(case.images.values())).files[0].relative_to(root).parts[:-1]
+        folders = case.first_image.files[0].relative_to(root).parts[:-1]
         name = "_".join(folders if folders and folders[-1] == case.id else [*folders, case.id])
         yield replace(case, id=name, patient=name)

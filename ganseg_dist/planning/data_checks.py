@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.checks.finding import COHORT, Finding
 from ganseg_dist.data.cohort import Case, Cohort, Split
 from ganseg_dist.data.listing import is_nifti
-from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.checks.finding import COHORT, Finding
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
-from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.patient_privacy import validate_patient_privacy

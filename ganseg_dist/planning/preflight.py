@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.checks.case_checks import check_case
+from ganseg_dist.data.checks.cohort_checks import check_cohort, expected_modalities
+from ganseg_dist.data.checks.finding import COHORT, CaseReport, Finding
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.preflight import COHORT, CaseReport, Finding, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.store import content_hash
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import DataError

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganseg_dist.config import DataConfig, RunConfig, override
+from ganseg_dist.data.checks.finding import Finding
 from ganseg_dist.data.cohort import Case, Cohort, Split, split_by_patient
-from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.engine.trainer import StageData

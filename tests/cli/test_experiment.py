@@ -280,7 +280,7 @@ def test_experiment_rejects_unsuitable_classes_and_patients_before_training(gans
     shutil.copytree(kaggle, alone)
     cohort = read_cohort(alone)
     for case in cohort.of_patients(split_as_configured(cohort, recipe("dl_gan_cnn_debug")).validation):
-        folder = next(iter(case.images.values())).files[0].parent
+        folder = case.first_image.files[0].parent
         shutil.rmtree(folder)
         write_colour_case(folder, 0, slices=1)
     for message, result in {

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ganseg_dist.data.checks.case_checks import check_case
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.nifti import load_nifti
-from ganseg_dist.data.preflight import check_case
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.surface import hd95

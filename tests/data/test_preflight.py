@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from ganseg_dist.data.checks.case_checks import check_case
+from ganseg_dist.data.checks.cohort_checks import check_cohort, expected_modalities
+from ganseg_dist.data.checks.finding import COHORT, CaseReport
 from ganseg_dist.data.cohort import Case, Source
-from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.records import validated
 from tests.data.cohorts import (
@@ -361,7 +363,7 @@ def test_check_case_reports_unexpected_exception_as_finding(cohort, monkeypatch)
     def fails(_):
         raise FloatingPointError("overflow\nin a sum")
 
-    monkeypatch.setattr("ganseg_dist.data.preflight.foreground_mask", fails)
+    monkeypatch.setattr("ganseg_dist.data.checks.case_checks.foreground_mask", fails)
     report = check_case(read_cohort(cohort).cases[0])
     assert [(finding.case, finding.check, finding.severity) for finding in report.findings] == [
         ("ada", "unchecked", "error")

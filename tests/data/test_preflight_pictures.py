@@ -11,7 +11,9 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
+from ganseg_dist.data.checks.case_checks import check_case
+from ganseg_dist.data.checks.cohort_checks import check_cohort, expected_modalities
+from ganseg_dist.data.checks.finding import COHORT, CaseReport
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.records import validated
 from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures, write_rows

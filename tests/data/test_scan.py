@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 from ganseg_dist.config import DataConfig
+from ganseg_dist.data.checks.case_checks import check_case
 from ganseg_dist.data.cohort import Case, Source
-from ganseg_dist.data.preflight import check_case
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import Scan, load_scan, load_volume

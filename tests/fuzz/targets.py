@@ -19,9 +19,10 @@ from clients.egress import EgressManifest
 from ganseg_dist.atomic import write_json
 from ganseg_dist.cli.audit import Summary, _verify_manifest
 from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.checks.case_checks import check_case
+from ganseg_dist.data.checks.cohort_checks import check_cohort, expected_modalities
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import BINARY
-from ganseg_dist.data.preflight import check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case

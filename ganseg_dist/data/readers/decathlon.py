@@ -107,7 +107,7 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
         found_case = _case(case, sources, mask, scheme)
         if cases.setdefault(case, found_case) != found_case:
             raise DataError(f"{file}: training lists {case} twice, with other files; leave one of the two")
-    _check_channels((next(iter(case.images.values())).files[0] for case in cases.values()), description)
+    _check_channels((case.first_image.files[0] for case in cases.values()), description)
     return tuple(cases[case] for case in sorted(cases))
 
 

@@ -19,8 +19,8 @@ from ganseg_dist.cluster.ray_cluster import check_resources, cluster_resources, 
 from ganseg_dist.cluster.shared_paths import check_shared_paths, cluster_with_shared_paths, training_paths
 from ganseg_dist.cluster.tune import EPOCH, TunePlan, TuneResult
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.checks.finding import Finding
 from ganseg_dist.data.cohort import Split, split_as_configured
-from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import DataError
