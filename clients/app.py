@@ -20,7 +20,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from clients.egress import EgressManifest
-from clients.limits import alone, time_limit
+from clients.limits import one_process, time_limit
 from clients.node import SiteNode
 from ganseg_dist.errors import ConfigError, FederationError, GansegError
 from ganseg_dist.federation.egress_manifest import Content
@@ -80,7 +80,7 @@ def _handle(message_type: str, answer: Handler, message: Message, context: Conte
         if message.metadata.message_type != message_type:  # Flower has several names for one handler
             raise FederationError("message: is of another type than agreed on")
         instruction = unpack_instruction(message.content)
-        with alone(node.folder), time_limit(node.settings.policy.minutes):
+        with one_process(node.folder), time_limit(node.settings.policy.minutes):
             reply = answer(node, instruction, message.content)
             sent = Content.of(
                 kind_of(message_type), instruction.run, instruction.round, reply.arrays, reply.numbers,

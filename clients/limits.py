@@ -63,7 +63,7 @@ def time_limit(minutes: float) -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def one_process(folder: Path) -> Iterator[None]:
     """Keep other processes from answering for the site in this folder: two would spend its budget twice.
 
     Raises RunError where another one still does after LONGEST_WAIT_SECONDS, as a second node with the same folder does.

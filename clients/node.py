@@ -27,7 +27,6 @@ from ganseg_dist.data.store import PreparedCase, case_damage
 from ganseg_dist.digests import Damaged, damage_as, read_sealed, sealed
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError, FederationError, PolicyError, RunError
-from ganseg_dist.federation import egress_manifest
 from ganseg_dist.federation.egress_manifest import Content
 from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
@@ -39,7 +38,6 @@ from ganseg_dist.federation.protocol import COMMAND, FINGERPRINT, FINISH, RoundI
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo
 from ganseg_dist.federation.site_settings import FILE, SiteSettings
-from ganseg_dist.files import open_regular
 from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
 from ganseg_dist.planning.resolve import resolve
@@ -77,7 +75,7 @@ class SiteNode:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); correct its permissions") from None
         return cohort, SiteSplit(self.folder).preview(cohort, settings.policy, settings.split)
 
-    def judge(self, config: RunConfig) -> Iterator[Rule]:
+    def policy_rules(self, config: RunConfig) -> Iterator[Rule]:
         """The policy's answers to a federation of this config."""
         settings = self.settings
         policy, (cohort, split) = settings.policy, self._listed(settings)
@@ -170,11 +168,13 @@ class SiteNode:
 
     def site(self, kind: str, instruction: RoundInstruction) -> Site:
         """The site's end of one federation, for an instruction of this kind that its policy and agreement permit."""
-        return self._site(kind, instruction, self.settings)[0]
+        return self._site(kind, instruction, self.settings, self._sent())[0]
 
-    def _site(self, kind: str, instruction: RoundInstruction, settings: SiteSettings) -> tuple[Site, dict[str, Any]]:
+    def _site(
+        self, kind: str, instruction: RoundInstruction, settings: SiteSettings, sent: Sent
+    ) -> tuple[Site, dict[str, Any]]:
         """The site's end, and its `_prepared_data`."""
-        sent, policy = self._sent(), settings.policy
+        policy = settings.policy
         config = self._agreed_config(kind, policy, instruction, sent)
         demand = policy.privacy
         allowance = Allowance(demand, self._spent_elsewhere(instruction.run, sent)) if demand is not None else None
@@ -184,19 +184,20 @@ class SiteNode:
 
     def finish(self, instruction: RoundInstruction, received: Arrays) -> None:
         """After the last round, make the federation's folder that of a finished run, which `ganseg evaluate` takes."""
-        settings = self.settings
-        site, ready = self._site(FINISH, instruction, settings)
+        settings, sent = self.settings, self._sent()
+        site, ready = self._site(FINISH, instruction, settings, sent)
         weights = Content.of(kind_of(FINISH), instruction.run, instruction.round, received, {}).arrays_digest
         if (site.folder / FINISHED).exists():
             _check_finished(site.folder / FINISHED, weights)
             return
         data = DataRecord.model_validate(ready["data"])
         site.finish(instruction, received, data)
-        started, now = self._started(instruction.run), datetime.datetime.now(datetime.UTC)
+        now = datetime.datetime.now(datetime.UTC)
+        began = sent.began.get(instruction.run, now)
         facts = {
             "status": "finished",
-            "created": started.isoformat(timespec="seconds"),
-            "seconds": (now - started).total_seconds(),
+            "created": began.isoformat(timespec="seconds"),
+            "seconds": (now - began).total_seconds(),
             "command": COMMAND,
             "federated": True,
             "request": RequestRecord(
@@ -236,14 +237,6 @@ class SiteNode:
 
     def _run_folder(self, run: str) -> Path:
         return self.folder / "runs" / run
-
-    def _started(self, run: str) -> datetime.datetime:
-        """When the first message of this run left the site; now, if the manifest holds none or cannot be read."""
-        with suppress(OSError, ValueError), open_regular(self.manifest) as lines:
-            for entry in map(egress_manifest.read, lines):
-                if entry.run == run:
-                    return datetime.datetime.fromisoformat(entry.time)
-        return datetime.datetime.now(datetime.UTC)
 
     def _prepared_data(self, settings: SiteSettings, config: RunConfig) -> dict[str, Any]:
         """The stored result of `_prepare_data`, if all its cases are intact; otherwise a new one."""

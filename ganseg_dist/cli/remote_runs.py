@@ -18,7 +18,7 @@ from ganseg_dist.names import RunName, is_name
 from ganseg_dist.runs import name_of_trial, runs_root
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.storage.working_copy import Record, Stamp, stamps
+from ganseg_dist.storage.working_copy import CopyRecord, Stamp, stamps
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _send_changed(before: Mapping[Path, Mapping[str, Stamp]], remote: RemoteFold
     """
     problems, sent_in_training = [], []
     for folder in (*before, *_trials(before)):
-        now, record = stamps(folder), Record.of(folder, remote.identity)
+        now, record = stamps(folder), CopyRecord.of(folder, remote.identity)
         if not now or now == (before.get(folder) if record is None else record.files):
             if now != before.get(folder, now):
                 sent_in_training.append(folder.name)

@@ -71,7 +71,7 @@ def check(
     show.echo(f"split: {sizes}; no federation changes it")
     if federation is None:
         return
-    answers = list(node.judge(federation))
+    answers = list(node.policy_rules(federation))
     for rule in answers:
         show.echo(f"{'allowed' if rule.allowed else 'denied '}  {rule.subject}: {rule.answer}")
     if not all(rule.allowed for rule in answers):

@@ -379,7 +379,7 @@ def test_site_keeps_model_of_finished_run(hospital):
 def test_site_answers_in_one_process_at_a_time(hospital, monkeypatch):
     """Two nodes with one folder would each check the budget before the other has spent it."""
     monkeypatch.setattr(limits, "LONGEST_WAIT_SECONDS", 0.1)
-    with limits.alone(hospital.node.folder):
+    with limits.one_process(hospital.node.folder):
         reply = hospital.send(PREFLIGHT, requested())
     assert_denied(hospital, reply, UNREADABLE_STATE, "another process answers for this site")
     assert not hospital.send(PREFLIGHT, requested()).has_error()
