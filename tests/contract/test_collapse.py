@@ -3,12 +3,12 @@
 import pytest
 
 from ganseg_dist.engine.checkpoint import Checkpoints
-from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS
 from tests.tiny import prepare, resolved
+from tests.trackers import WarningTracker
 
 LEARNING, COLLAPSING = 2e-3, 0.3
 """Learning rates of the GAN, the only difference. Steps of 0.3 take the generator where tanh is flat, and no gradient
@@ -21,24 +21,16 @@ SETTINGS = {
 }
 
 
-class Warnings(Tracker):
-    def __init__(self):
-        self.lines = []
-
-    def warn(self, step, warning):
-        self.lines.append(warning)
-
-
 @pytest.fixture
 def trained(cohort, store):
     def train(rate):
         """Relative diversity in the epochs that may be warned of, and the warnings."""
         config = resolved(recipe("gan_detector_debug"), cohort, SETTINGS | {"system.synthesis_learning_rate": rate})
         assert config.system.least_diversity == 0.1
-        warnings = Warnings()
-        state = train_member(config, prepare(cohort, config, store).open(config), World(), warnings, Checkpoints())
+        tracker = WarningTracker()
+        state = train_member(config, prepare(cohort, config, store).open(config), World(), tracker, Checkpoints())
         epochs = [record.scores for record in state.position.history if record.stage == "synthesis"]
-        return [scores["relative_diversity"] for scores in epochs[BEGINNERS_EPOCHS:]], warnings.lines
+        return [scores["relative_diversity"] for scores in epochs[BEGINNERS_EPOCHS:]], tracker.warnings
 
     return train
 

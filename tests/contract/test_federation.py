@@ -18,16 +18,9 @@ from ganseg_dist.systems import recipe
 from server.simulation import Simulation, simulate
 from tests.contract import members
 from tests.contract.conftest import SHORT
+from tests.trackers import WarningTracker
 
 pytestmark = pytest.mark.usefixtures("own_runs")
-
-
-class WarningTracker(Tracker):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, step: int, warning: str) -> None:
-        self.lines.append(warning)
 
 
 def simulated(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: Tracker | None = None) -> Path:
@@ -98,7 +91,7 @@ def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phanto
     (second / "server.json").write_text("{}")
     shown = WarningTracker()
     resumed = simulated(phantom, config, "hurt", "2", shown)
-    (warning,) = [line for line in shown.lines if "is damaged" in line]
+    (warning,) = [line for line in shown.warnings if "is damaged" in line]
     assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); resuming from the check")
     assert warning.endswith(first.name)
     assert_same(weights(resumed), weights(undisturbed))

@@ -10,7 +10,6 @@ import pytest
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import DataError
 from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.preflight import preflight
@@ -21,15 +20,8 @@ from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import train_session
 from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
+from tests.trackers import WarningTracker
 from tune_spaces import spaces
-
-
-class WarningTracker(Tracker):
-    def __init__(self, warned: list[str]) -> None:
-        self.warned = warned
-
-    def warn(self, step: int, warning: str) -> None:
-        self.warned.append(warning)
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +71,9 @@ def test_validation_without_lesion_warns_in_training_and_fails_in_sweep(cohort_c
     message = (
         "none of the 1 validation cases shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
     )
-    warned = []
-    train_session(request, tracker=WarningTracker(warned))
-    assert sum(message in warning for warning in warned) == 1
+    tracker = WarningTracker()
+    train_session(request, tracker=tracker)
+    assert sum(message in warning for warning in tracker.warnings) == 1
     with pytest.raises(DataError, match=message):
         run_sweep(SweepRequest(replace(request, run_name="swept"), spaces()["ganet_seg"], 2))
     assert not named_run("swept").folder.exists(), "the name is still free"

@@ -8,23 +8,15 @@ from flwr.app import Context, Message
 
 from clients.app import app
 from ganseg_dist.config import override
-from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from server.simulation import Simulation, simulate
+from tests.trackers import WarningTracker
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 SHORT = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.3}
-
-
-class WarningTracker(Tracker):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, step: int, text: str) -> None:
-        self.lines.append(text)
 
 
 def simulated(phantom: Path, answer, **changes: object) -> tuple[Run, WarningTracker]:
@@ -62,7 +54,7 @@ def test_simulate_trains_site_without_fingerprint(phantom):
     run, shown = simulated(phantom, answer)
     fingerprints = json.loads((run.folder / "fingerprint.json").read_text())
     assert sorted(fingerprints["sites"]) == ["site1", "site2"]
-    assert [line for line in shown.lines if line.startswith("site3: its data are not compared")]
+    assert [line for line in shown.warnings if line.startswith("site3: its data are not compared")]
     rounds = json.loads((run.folder / "federation.json").read_text())["rounds"]
     assert sorted(rounds[0]["sites"]) == ["site1", "site2", "site3"]
 

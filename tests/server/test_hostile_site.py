@@ -14,7 +14,6 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.flower import pack_reply
 from ganseg_dist.federation.protocol import EVALUATE, FINGERPRINT, FINISH, PREFLIGHT, TRAIN
 from ganseg_dist.systems import recipe
@@ -24,20 +23,18 @@ from server.rounds import Federation, Ledger
 from server.sites import Sites
 from tests.federation.hostile.site_attacks import BY_KIND, CONFIG, LOSS, honest, with_content, with_error, with_numbers
 from tests.server.registered import registry
+from tests.trackers import WarningTracker
 
 BAD = 3
 NAMES = {1: "north", 2: "south", BAD: "east"}
 
 
-class Recorded(Tracker):
-    """Keeps what a terminal, a log and MLflow would get."""
+class Recorded(WarningTracker):
+    """Keeps the names of scores too, whose values are finite."""
 
     def __init__(self) -> None:
-        self.warnings: list[str] = []
+        super().__init__()
         self.names: set[str] = set()
-
-    def warn(self, step: int, warning: str) -> None:
-        self.warnings.append(warning)
 
     def epoch(self, step: int, scores: Any) -> None:
         self.names |= set(scores)

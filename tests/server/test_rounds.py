@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 from clients.app import app
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.protocol import PREFLIGHT
 from ganseg_dist.planning.request import TrainingRequest
@@ -19,20 +18,13 @@ from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from server.grids import InProcessGrid
 from server.simulation import Simulation, simulate, simulate_on
+from tests.trackers import WarningTracker
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 BAD = 3
 """Node id of the misbehaving site, site3."""
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
-
-
-class WarningTracker(Tracker):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, step: int, warning: str) -> None:
-        self.lines.append(warning)
 
 
 def simulated(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
@@ -216,7 +208,7 @@ def test_rounds_raise_at_once_when_all_sites_reject_config(phantom, log, tmp_pat
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
     why = logged if log else "site1, site2, site3; the site.log of each has the reason"
     assert str(ended.value) == f"round 1: 3 of 3 sites reject the config: {why}"
-    assert not [line for line in tracker.lines if "reject" in line]
+    assert not [line for line in tracker.warnings if "reject" in line]
     assert [(tmp_path / "runs" / "f" / "sites" / f"site{n}" / "requests").read_text() for n in (1, 2, 3)] == ["x"] * 3
 
 
@@ -239,4 +231,4 @@ def test_rounds_do_not_repeat_request_to_site_that_rejects_config(phantom, tmp_p
     assert (tmp_path / "runs" / "f" / "sites" / "site3" / "requests").read_text() == "x"
     assert len(tried) == 2
     expected = "round 1: site3: the site rejects the config: batch: too large for site3; left out"
-    assert [line for line in tracker.lines if "site3" in line and "left out" in line] == [expected]
+    assert [line for line in tracker.warnings if "site3" in line and "left out" in line] == [expected]

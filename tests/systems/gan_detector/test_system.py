@@ -15,7 +15,6 @@ from ganseg_dist.engine.checkpoint import Checkpoints
 from ganseg_dist.engine.epochs import new_alarms
 from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import train_step
-from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import prepare_state, train_member
 from ganseg_dist.engine.validate import mean_over_cases
 from ganseg_dist.engine.world import World
@@ -24,6 +23,7 @@ from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS
 from ganseg_dist.systems.gan_detector.system import cross_entropies
 from tests.tiny import prepare, resolved
+from tests.trackers import WarningTracker
 
 SIDE = 32
 KINDS = ("dcgan", "conditional", "wgan_gp")
@@ -370,14 +370,6 @@ def test_gan_detector_collapse_raises_diversity_alarm_once(kind):
 # From a cohort
 
 
-class WarningRecorder(Tracker):
-    def __init__(self):
-        self.warnings = []
-
-    def warn(self, step, warning):
-        self.warnings.append(warning)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_gan_detector_trains_each_stage_on_phantom(kind, cohort, store):
     config = resolved(
@@ -386,7 +378,7 @@ def test_gan_detector_trains_each_stage_on_phantom(kind, cohort, store):
         {"system.generator": kind, "system.synthesis_epochs": 2, "train.epochs": 2, "train.batch_size": 16},
     )
     assert config.data.classes == ("no lesion", "lesion")
-    tracker = WarningRecorder()
+    tracker = WarningTracker()
     state = train_member(config, prepare(cohort, config, store).open(config), World(), tracker, Checkpoints())
     history = state.position.history
     assert [record.stage for record in history] == ["synthesis"] * 2 + ["detect"] * 2
