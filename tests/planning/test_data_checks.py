@@ -1,6 +1,5 @@
 """Checks of masks and classes before training."""
 
-import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -23,16 +22,7 @@ from tests.data.cohorts import save_picture, slice_of_head, write_classes, write
 from tests.trackers import WarningTracker
 from tune_spaces import spaces
 
-
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path, monkeypatch):
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
-
-
-@pytest.fixture
-def cohort_copy(phantom, tmp_path):
-    return shutil.copytree(phantom, tmp_path / "own")
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 def training_error(name, data, **changes):

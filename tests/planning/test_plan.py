@@ -26,16 +26,7 @@ from ganseg_dist.training.run_training import epochs_kept, only_trainer
 from ganseg_dist.training.session import train_session
 from tests.inference.untrained import model_folder
 
-
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path, monkeypatch):
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
-
-
-@pytest.fixture
-def cohort_copy(phantom, tmp_path):
-    return shutil.copytree(phantom, tmp_path / "own")
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 def request(data, **more):
