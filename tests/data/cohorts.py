@@ -190,6 +190,11 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(text))
 
 
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two masks that are not both empty."""
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
 def _radius(shape: Sequence[int], centre: Sequence[float], reach: Sequence[float]) -> np.ndarray:
     """Distance from the centre in units of an ellipsoid's reach; all as shares of the side."""
     axes = np.meshgrid(*(np.arange(side) for side in shape), indexing="ij")

@@ -8,16 +8,12 @@ from ganseg_dist.data.cohort import Source
 from ganseg_dist.data.foreground import foreground_mask, is_skull_stripped
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan, load_volume
-from tests.data.cohorts import MODALITIES, brain
+from tests.data.cohorts import MODALITIES, brain, dice
 
 
 def stacked_brain(patient, **kind):
     images, labels = brain(patient, **kind)
     return np.stack([images[m] for m in MODALITIES]).astype(np.float32), labels
-
-
-def dice(one, other):
-    return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
 def test_foreground_mask_of_stripped_brain_is_nonzero_voxels():

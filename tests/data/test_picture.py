@@ -10,7 +10,7 @@ from ganseg_dist.data.picture import is_lossy, load_picture, orientation
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from tests.data.cohorts import save_picture, slice_of_head, tissue, write_pictures
+from tests.data.cohorts import dice, save_picture, slice_of_head, tissue, write_pictures
 
 TRUTH = np.zeros((40, 56), bool)
 TRUTH[5:18, 30:50] = True
@@ -18,10 +18,6 @@ TRUTH[25:36, 8:20] = True
 
 CORNERS = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
 """Where a viewer shows the first stored pixel, by orientation; from 5 on rows and columns change places."""
-
-
-def dice(one, other):
-    return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
 def mask_dice(root):

@@ -20,6 +20,7 @@ from ganseg_dist.data.preprocess import (
 )
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import DataError
+from tests.data.cohorts import dice
 
 ORIENTATIONS = [
     "".join(axis[flip] for axis, flip in zip(axes, flips, strict=True))
@@ -61,10 +62,6 @@ def reoriented(scan: Scan, codes: str) -> Scan:
     labels = nib.orientations.apply_orientation(scan.labels, change)
     affine = scan.grid.affine @ nib.orientations.inv_ornt_aff(change, scan.grid.shape)
     return Scan(scan.modalities, np.ascontiguousarray(image), np.ascontiguousarray(labels), Grid(labels.shape, affine))
-
-
-def dice(one, other):
-    return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
 def round_trip(scan: Scan, config: DataConfig) -> float:
