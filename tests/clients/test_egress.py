@@ -15,6 +15,7 @@ from clients import egress
 from clients.egress import EgressManifest
 from ganseg_dist.errors import FederationError, GansegError, RunError
 from ganseg_dist.federation.egress_manifest import START, Content, verify
+from tests.modes import mode
 
 WEIGHTS = {"networks.segmenter.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -35,10 +36,6 @@ def rounds(path):
         verdict = verify(lines, lambda entry: found.append(entry.round))
     assert verdict.faults == ()
     return found
-
-
-def mode(path):
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_egress_manifest_chains_one_line_per_message(path):

@@ -1,7 +1,6 @@
 """Keys and certificates of a federation: trust, Flower's format, and protection of existing files."""
 
 import ipaddress
-import stat
 
 import pytest
 from cryptography import x509
@@ -13,6 +12,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.certificates import make_certificates
 from tests.cli.conftest import assert_error, run_command
+from tests.modes import mode
 
 
 def certificate(file):
@@ -28,10 +28,10 @@ def certificates_folder(tmp_path):
 
 
 def test_certificates_makes_private_keys_readable_by_owner_only(certificates_folder):
-    files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in certificates_folder.iterdir()}
+    files = {file.name: mode(file) for file in certificates_folder.iterdir()}
     assert set(files) == {"ca.key", "ca.crt", "server.key", "server.crt", "north.key", "north.pub"}
-    assert {name for name, mode in files.items() if mode == 0o600} == {"ca.key", "server.key", "north.key"}
-    assert stat.S_IMODE(certificates_folder.stat().st_mode) == 0o700
+    assert {name for name, bits in files.items() if bits == 0o600} == {"ca.key", "server.key", "north.key"}
+    assert mode(certificates_folder) == 0o700
 
 
 @pytest.mark.parametrize(
