@@ -1,6 +1,5 @@
 """Classifiers on the command line: class folders, slices with and without lesion, single pictures."""
 
-import csv
 import json
 import shutil
 
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import assert_error, untrained_run
-from tests.data.cohorts import write_classes
+from tests.data.cohorts import read_rows, write_classes
 
 SHORT = ("--set", "train.epochs=1", "--set", "train.batch_size=8", "--local")
 
@@ -47,7 +46,7 @@ def test_classifier_trains_evaluates_and_predicts_class_folders(ganseg, classes,
     assert sum(map(sum, summary["scores"]["confusion"])) == 12
     assert summary["operating_point"]["calibrated_on"] > 0
     assert_elbow(summary, recipe)
-    lines = list(csv.DictReader((folder / "images.csv").open()))
+    lines = read_rows(folder / "images.csv")
     assert {line["truth"] for line in lines} == {"bar", "disc"}
     reported = ganseg("report", "shapes")
     assert reported.code == 0, reported.err
@@ -57,7 +56,7 @@ def test_classifier_trains_evaluates_and_predicts_class_folders(ganseg, classes,
     picture = classes / "Testing" / "disc" / "disc1.png"
     result = ganseg("predict", "shapes", picture, "--out", tmp_path / "out")
     assert result.code == 0, result.err
-    (line,) = csv.DictReader((tmp_path / "out" / "classes.csv").open())
+    (line,) = read_rows(tmp_path / "out" / "classes.csv")
     (known,) = [each for each in lines if each["case"].endswith("disc1")]
     assert float(line["p(disc)"]) == pytest.approx(float(known["p(disc)"]), abs=1e-5)
     assert_error(ganseg("predict", "shapes", picture, "--out", tmp_path / "out", "--overlays"), 2, "classes.csv")
@@ -120,7 +119,7 @@ def test_detector_trains_on_lesion_masks(ganseg, kaggle, tmp_path):
     case = next(folder for folder in sorted(kaggle.iterdir()))
     result = ganseg("predict", tmp_path / "model", case, "--out", tmp_path / "out")
     assert result.code == 0, result.err
-    assert len(list(csv.DictReader((tmp_path / "out" / "classes.csv").open()))) == 7
+    assert len(read_rows(tmp_path / "out" / "classes.csv")) == 7
 
 
 def test_calibrate_rejects_classifier_of_several_classes(ganseg, tmp_path):

@@ -1,6 +1,5 @@
 """`ganseg calibrate`, `evaluate`, `report` and `export` on a finished run."""
 
-import csv
 import json
 import shutil
 import subprocess
@@ -14,20 +13,16 @@ import pytest
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.model_folder import Thresholds, write_thresholds
 from tests.cli.conftest import assert_error, copied, snapshot, untrained_run
+from tests.data.cohorts import read_rows
 
 PLAIN = ("--set", "system.gan=false")
-
-
-def lines(file):
-    with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_evaluate_scores_test_patients_and_baselines(ganseg, run, phantom):
     result = ganseg("evaluate", "tiny", "--data", phantom)
     assert result.code == 0, result.err
     folder = run.evaluation("test")
-    cases, summary = lines(folder / "cases.csv"), json.loads((folder / "summary.json").read_text())
+    cases, summary = read_rows(folder / "cases.csv"), json.loads((folder / "summary.json").read_text())
     assert {case["patient"] for case in cases} == set(run.split().test)
     assert [row["name"] for row in summary["rows"]] == ["tiny", "FLAIR threshold"]
     for region in ("wt", "tc", "et"):
@@ -91,7 +86,7 @@ def test_evaluate_applies_stored_thresholds(ganseg, run, phantom):
     for threshold in (0.0, 1.0):
         write_thresholds(run.model, Thresholds(dict.fromkeys(("wt", "tc", "et"), threshold)))
         ganseg("evaluate", "tiny", "--data", phantom)
-        rows = {row["case"]: row for row in lines(run.evaluation("test") / "cases.csv")}
+        rows = {row["case"]: row for row in read_rows(run.evaluation("test") / "cases.csv")}
         sensitivity.append(float(rows["BraTS20_Training_004"]["wt/sensitivity"]))
     assert sensitivity == [1.0, 0.0]
 
@@ -182,7 +177,7 @@ def test_evaluate_skips_case_excluded_from_training(ganseg, run, phantom):
     out = run.split().test[0]
     run.write("data.json", {**learnt_from, "cases": [case for case in learnt_from["cases"] if case["id"] != out]})
     ganseg("evaluate", "tiny", "--data", phantom)
-    assert out not in {case["case"] for case in lines(run.evaluation("test") / "cases.csv")}
+    assert out not in {case["case"] for case in read_rows(run.evaluation("test") / "cases.csv")}
 
 
 def test_evaluate_notes_calibrate_command_for_default_thresholds(ganseg, run, phantom):

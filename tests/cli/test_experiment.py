@@ -1,6 +1,5 @@
 """`ganseg experiment`: trials, table, figure and resumption."""
 
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -16,14 +15,9 @@ from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
 from ganseg_dist.systems import recipe
 from tests.cli.conftest import assert_error, untrained_run, write_colour_case
-from tests.data.cohorts import write_pictures
+from tests.data.cohorts import read_rows, write_pictures
 
 SHORT = ("--set", "train.epochs=1", "--set", "system.joint_epochs=1", "--set", "train.batch_size=16")
-
-
-def lines(file):
-    with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.fixture
@@ -107,7 +101,7 @@ def test_experiment_robustness_scores_test_patients_of_segmenter(ganseg, kaggle_
     result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")
     assert result.code == 0, result.err
     folder = run.folder.parent / "robustness-pictures"
-    rows = {(row["perturbation"], row["strength"]): row for row in lines(folder / "table.csv")}
+    rows = {(row["perturbation"], row["strength"]): row for row in read_rows(folder / "table.csv")}
     assert list(rows) == [
         ("as they are", ""), ("Gaussian noise", "0.1"), ("Gaussian noise", "20.0"),
         ("without t1", ""), ("without t1ce", ""), ("without flair", ""),
@@ -143,7 +137,7 @@ def test_experiment_robustness_scores_test_patients_of_classifier(ganseg, kaggle
     assert result.code == 0, result.err
     assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
     known = run.read("evaluation/test/summary.json")["scores"]
-    clean = lines(run.folder.parent / "robustness-pictures" / "table.csv")[0]
+    clean = read_rows(run.folder.parent / "robustness-pictures" / "table.csv")[0]
     for score in ("accuracy", "recall", "auroc"):
         assert float(clean[f"{score}_mean"]) == pytest.approx(known[score]["mean"], abs=0.05)  # the store is float16
     assert int(clean["accuracy_n"]) == known["n_patients"]
@@ -158,7 +152,7 @@ def test_experiment_thresholds_matches_detection_of_evaluate(ganseg, kaggle_run,
     assert ganseg("evaluate", "pictures", "--data", kaggle).code == 0
     known = kaggle_run.read("evaluation/test/summary.json")["detection"]
     folder = kaggle_run.folder.parent / "thresholds-pictures"
-    rows = lines(folder / "table.csv")
+    rows = read_rows(folder / "table.csv")
     assert [row["threshold"] for row in rows] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
     assert [row["chosen by"] for row in rows] == ["Table 1"] * 4 + ["validation"]
     for row, expected in zip(rows, known["rows"], strict=True):
@@ -166,7 +160,7 @@ def test_experiment_thresholds_matches_detection_of_evaluate(ganseg, kaggle_run,
         for score in ("accuracy", "sensitivity", "specificity", "youden_j"):
             assert float(row[f"{score}_mean"]) == pytest.approx(expected[score])
     assert [row["published_accuracy"] for row in rows] == ["0.7507", "0.7953", "0.764", "0.7292", ""]
-    areas = {row["area"]: row for row in lines(folder / "areas.csv")}
+    areas = {row["area"]: row for row in read_rows(folder / "areas.csv")}
     for area in ("auroc", "auprc"):
         assert float(areas[area]["mean"]) == pytest.approx(known[area], abs=1e-5)
         assert float(areas[area]["low"]) <= known[area] + 1e-5
@@ -195,7 +189,7 @@ def test_experiment_logs_table_to_mlflow(ganseg, trained, phantom, tmp_path, mon
     parent = known["much"]
     assert parent.info.status == "FINISHED"
     assert parent.data.params == {"experiment": "fractions", "recipe": "gan_osmosis_debug", "trials": "2"}
-    rows = {int(row["percentage"]): row for row in lines(tmp_path / "runs" / "much" / "table.csv")}
+    rows = {int(row["percentage"]): row for row in read_rows(tmp_path / "runs" / "much" / "table.csv")}
     assert list(rows) == [50, 100]
     for fraction, row in rows.items():
         assert parent.data.metrics[f"wt/dice/percentage {fraction}"] == pytest.approx(float(row["wt/dice_mean"]))
@@ -236,7 +230,7 @@ def test_experiment_augmentation_compares_arms_of_detector(ganseg, kaggle, tmp_p
     result = ganseg(*args)
     assert result.code == 0, result.err
     folder = tmp_path / "runs" / "augmentation-gan_detector_debug-kaggle_3m"
-    rows = lines(folder / "table.csv")
+    rows = read_rows(folder / "table.csv")
     assert [row["arm"] for row in rows] == ["none", "classical", "gan", "both"]
     for row in rows:
         summary = json.loads(
@@ -265,7 +259,7 @@ def test_experiment_classifiers_lists_published_scores(ganseg, kaggle, tmp_path)
         "--set", "system.features_epochs=1",
     )  # fmt: skip
     assert result.code == 0, result.err
-    rows = lines(tmp_path / "runs" / "classifiers-dl_gan_cnn_debug-kaggle_3m" / "table.csv")
+    rows = read_rows(tmp_path / "runs" / "classifiers-dl_gan_cnn_debug-kaggle_3m" / "table.csv")
     assert [row["arm"] for row in rows] == ["DL-GAN-CNN (CNN)", "CNN", "VGG16, random initialisation"]
     assert [row["published_f1"] for row in rows] == ["0.9936", "0.93", "0.6708"]
     assert all(0 <= float(row[f"{score}_mean"]) <= 1 for row in rows for score in ("precision", "recall", "f1"))

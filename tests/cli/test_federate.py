@@ -1,6 +1,5 @@
 """Simulating a federation from the command line."""
 
-import csv
 import json
 import re
 
@@ -52,13 +51,11 @@ def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg,
 
 def assert_compared(out, runs):
     """Pooled, federated and single-site models are compared on the same three patients; traffic is printed."""
-    with (runs / "together" / "table.csv").open() as file:
-        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    rows = {row["arm"]: row for row in read_rows(runs / "together" / "table.csv")}
     assert list(rows) == ["pooled", "federated", "mean of the sites alone", "site1 alone", "site2 alone"]
     assert {row["wt/dice_n"] for row in rows.values()} == {"3"}
     assert (runs / "together" / "by_site" / "figure.png").stat().st_size > 0
-    with (runs / "together" / "comparison.csv").open() as file:
-        dice = {line["score"]: line for line in csv.DictReader(file)}["wt/dice"]
+    dice = {line["score"]: line for line in read_rows(runs / "together" / "comparison.csv")}["wt/dice"]
     less = float(rows["federated"]["wt/dice_mean"]) - float(rows["pooled"]["wt/dice_mean"])
     assert float(dice["less_pooled_mean"]) == pytest.approx(less)
     assert dice["worst_site"] in ("site1", "site2")
@@ -106,12 +103,10 @@ def test_federate_omits_auroc_by_site_for_classifier_of_few_images(ganseg, phant
     args = ("federate", "gan_detector_debug", "--data", phantom, "--local", "--run-name", "lesions", "--sites", "2")
     done = ganseg(*args, "--set", "train.epochs=1", "--set", "system.gan=false", "--set", "data.test_fraction=0.4")
     assert done.code == 0, done.err
-    with (tmp_path / "runs" / "lesions" / "by_site" / "table.csv").open() as file:
-        lines = list(csv.DictReader(file))
+    lines = read_rows(tmp_path / "runs" / "lesions" / "by_site" / "table.csv")
     assert {line["arm"] for line in lines} == {"pooled", "federated", "mean of the sites alone", "the site alone"}
     assert not any(name.startswith("auroc") for name in lines[0])
-    with (tmp_path / "runs" / "lesions" / "comparison.csv").open() as file:
-        scores = {line["score"]: line for line in csv.DictReader(file)}
+    scores = {line["score"]: line for line in read_rows(tmp_path / "runs" / "lesions" / "comparison.csv")}
     assert scores["accuracy"]["worst_site"]
     assert (scores["auroc"]["worst_site"], scores["auroc"]["less_pooled_differs"]) == ("", "")
 

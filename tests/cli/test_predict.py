@@ -1,6 +1,5 @@
 """`ganseg predict` on every kind of input."""
 
-import csv
 import gzip
 import json
 import os
@@ -18,7 +17,7 @@ from ganseg_dist.evaluation.plausibility import REMEDY
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from tests.cli.conftest import KAGGLE_SHAPE, assert_error, snapshot, untrained_run, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil
-from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures
+from tests.data.cohorts import read_rows, save_picture, slice_of_head, tissue, write_classes, write_pictures, write_rows
 from tests.inference.untrained import model_folder
 
 
@@ -252,7 +251,7 @@ def test_predict_names_masks_by_case_when_pictures_share_a_name(ganseg, kaggle_r
         Image.fromarray(np.random.default_rng(number).integers(0, 255, (*KAGGLE_SHAPE, 3), np.uint8)).save(file)
         rows.append({"case": patient, "patient": patient, **{m: f"{patient}/slice.png#{k}" for k, m in
                      enumerate(("t1", "flair", "t1ce"))}})  # fmt: skip
-    write_manifest(tmp_path / "list.csv", rows)
+    write_rows(tmp_path / "list.csv", rows)
     result = ganseg("predict", "pictures", tmp_path / "list.csv", "--out", masks)
     assert result.code == 0, result.err
     assert {file.name for file in masks.iterdir()} == {"anna_mask.png", "ben_mask.png"}
@@ -263,7 +262,7 @@ def test_predict_writes_mask_inside_output_folder_for_case_with_parent_path(
 ):
     os.link(sorted(kaggle.glob("*/*_1.tif"))[0], tmp_path / "slice.tif")
     images = {m: f"slice.tif#{k}" for k, m in enumerate(("t1", "flair", "t1ce"))}
-    write_manifest(tmp_path / "list.csv", [{"case": "../out", "patient": "p", **images}])
+    write_rows(tmp_path / "list.csv", [{"case": "../out", "patient": "p", **images}])
     assert ganseg("predict", "pictures", tmp_path / "list.csv", "--out", masks).code == 0
     assert [file.name for file in masks.iterdir()] == ["out_mask.png"]
     assert not list(tmp_path.glob("out*"))
@@ -341,13 +340,6 @@ def test_predict_rejects_damaged_model(ganseg, run, phantom, masks, name, damage
     result = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
     assert_error(result, 1, run.model if (name, damage) == ("model.json", "removed") else file)
     assert not masks.exists()
-
-
-def write_manifest(file: Path, rows: list[dict[str, str]]) -> None:
-    with file.open("w", newline="") as text:
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 @pytest.fixture
@@ -432,7 +424,7 @@ def test_predict_classifies_single_class_folder(ganseg, kaggle, tmp_path, masks)
     untrained_run("gan_detector_debug", root, tmp_path, "detector")
     result = ganseg("predict", "detector", root / "glioma", "--out", masks)
     assert result.code == 0, result.err
-    rows = list(csv.DictReader((masks / "classes.csv").open()))
+    rows = read_rows(masks / "classes.csv")
     assert [row["case"] for row in rows] == [str(number) for number in range(6)]
 
 

@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -16,7 +15,7 @@ from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.synthesis import generate as generation
 from ganseg_dist.systems import recipe
 from tests.cli.conftest import assert_error, snapshot, untrained_run
-from tests.data.cohorts import write_classes, write_pictures
+from tests.data.cohorts import read_rows, write_classes, write_pictures
 
 
 def test_synthesize_writes_pairs_as_cohort_marked_synthetic(ganseg, osmosis_run, kaggle, tmp_path):
@@ -43,7 +42,7 @@ def test_synthesize_writes_pairs_as_cohort_marked_synthetic(ganseg, osmosis_run,
     assert f"median percentile of their distances: {measured['median_percentile']:.1f};" in result.out
     assert set(measured["distances"]["generated images"]) == {"fid_encoder", "kid_encoder"}
     assert json.loads((out / "audit.json").read_text())["n"] == len(cohort.cases)
-    rows = list(csv.DictReader((out / "manifest.csv").open()))
+    rows = read_rows(out / "manifest.csv")
     assert f"{len(rows)} synthetic pairs" in result.out
 
 

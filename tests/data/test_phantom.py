@@ -1,4 +1,3 @@
-import csv
 import json
 import sys
 from functools import cache
@@ -13,6 +12,7 @@ from ganseg_dist.data.phantom import anatomy, scanner
 from ganseg_dist.data.phantom.folder import make_phantom
 from ganseg_dist.data.phantom.tumour import no_tumour
 from ganseg_dist.errors import ConfigError, DataError, MissingDependency
+from tests.data.cohorts import read_rows
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 SETTINGS = {"patients": 6, "sites": 3, "seed": 0, "healthy": 2, "spacing_mm": 5.0}
@@ -49,8 +49,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "name_mapping.csv").open() as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / "name_mapping.csv")
 
 
 def volume(folder: Path, case: str, name: str) -> np.ndarray:

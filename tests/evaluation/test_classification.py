@@ -1,4 +1,3 @@
-import csv
 import json
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.evaluation.classification import classify, save_classification, summarise_classes
 from ganseg_dist.evaluation.results import ImageRow
+from tests.data.cohorts import read_rows
 
 CLASSES = ("no lesion", "lesion")
 
@@ -102,8 +102,7 @@ def test_save_classification_replaces_folder(tmp_path):
     assert {file.name for file in folder.iterdir()} == {"images.csv", "summary.json"}
     assert json.loads((folder / "summary.json").read_text())["scores"]["accuracy"]["mean"] == 1
     assert summary.scores.auroc is None
-    with (folder / "images.csv").open() as text:
-        first, second = csv.DictReader(text)
+    first, second = read_rows(folder / "images.csv")
     assert (first["patient"], first["truth"], first["p(no lesion)"], first["p(lesion)"]) == (
         "a",
         "no lesion",

@@ -1,7 +1,5 @@
 """Comparison of federated, pooled and single-site models on scores made by hand."""
 
-import csv
-
 import pytest
 
 from ganseg_dist.config import override
@@ -21,6 +19,7 @@ from ganseg_dist.studies.experiments.measures import AUROC, MeanOf
 from ganseg_dist.studies.experiments.table import tabulate
 from ganseg_dist.studies.trial import TrialResult
 from ganseg_dist.systems import recipe
+from tests.data.cohorts import read_rows
 
 DICE = MeanOf("dice")
 SITES = {"north": ("p0", "p1", "p9"), "south": ("p2",), "east": ("p8",)}
@@ -118,8 +117,7 @@ def test_comparison_is_written_as_table_metrics_and_csv(comparison, tmp_path):
     assert shown["federated in % of pooled"] == "87.5%"
     assert shown["federated, at the site where it is worst"] == "south: 0.500 –, n = 1"
     assert comparison_metrics([comparison])["dice/federated at the worst site"] == pytest.approx(0.5)
-    with save_comparison(tmp_path / "comparison.csv", [comparison]).open() as file:
-        (line,) = csv.DictReader(file)
+    (line,) = read_rows(save_comparison(tmp_path / "comparison.csv", [comparison]))
     assert (line["worst_site"], line["worst_n"], line["worst_low"]) == ("south", "1", "")
     assert float(line["less_alone_mean"]) == pytest.approx(0.7 - 1 / 3)
 

@@ -1,4 +1,3 @@
-import csv
 from dataclasses import replace
 
 import pytest
@@ -10,6 +9,7 @@ from ganseg_dist.studies.experiments.figures import curves, intervals
 from ganseg_dist.studies.experiments.measures import MeanOf
 from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table, tabulate
 from ganseg_dist.studies.trial import TrialResult
+from tests.data.cohorts import read_rows
 
 
 def outcome(arm, fraction, seed, *dice):
@@ -72,7 +72,7 @@ def test_markdown_lines_have_equal_columns():
 def test_save_table_writes_csv_and_figure(tmp_path):
     rows = tabulate(OUTCOMES, [DICE], {10: {"dice": 0.7}}, published_by="fraction")
     table, _, figure = save_table(tmp_path, rows, curves(rows, "fraction", "fractions"))
-    lines = list(csv.DictReader(table.open()))
+    lines = read_rows(table)
     assert [float(line["wt/dice_mean"]) for line in lines] == pytest.approx([0.6, 0.7, 0.9])
     assert lines[0]["published_dice"] == "0.7"
     assert lines[2]["published_dice"] == ""
@@ -121,7 +121,7 @@ def test_table_has_no_interval_for_one_patient(tmp_path):
     assert cells[0][header.index("Dice")] == "0.400 –"
     assert cells[1][header.index("Dice less real")] == "+0.100 – (too few patients)"
     table, *_ = save_table(tmp_path, rows, intervals(rows, "one patient"))
-    first, second = csv.DictReader(table.open())
+    first, second = read_rows(table)
     assert (first["wt/dice_mean"], first["wt/dice_low"], first["wt/dice_high"], first["wt/dice_n"]) == (
         "0.4", "", "", "1",
     )  # fmt: skip
@@ -134,7 +134,7 @@ def test_table_counts_images_when_patients_are_unknown(tmp_path):
     assert "n" in header_and_cells(known)[0]
     assert "images, patients unknown" in header_and_cells(images)[0]
     table, *_ = save_table(tmp_path, images, intervals(images, "images"))
-    assert {line["n_counts"] for line in csv.DictReader(table.open())} == {"images"}
+    assert {line["n_counts"] for line in read_rows(table)} == {"images"}
 
 
 def test_tabulate_rejects_results_without_score():

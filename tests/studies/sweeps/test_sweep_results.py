@@ -1,6 +1,5 @@
 """Results of a sweep: best trial, Pareto front, importance, tables and figures."""
 
-import csv
 import json
 import math
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from ganseg_dist.studies.sweeps.metric import Metric
 from ganseg_dist.studies.sweeps.publish import best_values, figures, save_sweep, table_of
 from ganseg_dist.studies.sweeps.sweep import Sweep, importances, pareto_front
 from ganseg_dist.studies.trial import TrialResult
+from tests.data.cohorts import read_rows
 
 DICE = Metric("val/dice_wt", every_epoch=True)
 DISTANCE = Metric("val/hd95_wt", every_epoch=False)
@@ -99,7 +99,7 @@ def test_save_sweep_writes_files_for_every_kind_of_field(tmp_path, monkeypatch):
     }  # fmt: skip
     assert all(file.stat().st_size for file in files)
     assert json.loads((found.run.folder / "best.json").read_text())["trial"] == "s.008"
-    rows = list(csv.DictReader((found.run.folder / "table.csv").open()))
+    rows = read_rows(found.run.folder / "table.csv")
     assert [row["trial"] for row in rows][:2] == ["s.008", "s.007"]
     header, cells = table_of(found)
     assert header == ["trial", "ending", "epochs", "val/dice_wt", "val/hd95_wt", "Pareto", "gan", "learning_rate", "n"]
