@@ -18,18 +18,17 @@ from clients.node import SiteNode
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.config.privacy import PrivacyDemand
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.engine.trainer import prepare_state, seeded
-from ganseg_dist.engine.world import World
 from ganseg_dist.errors import PolicyError
 from ganseg_dist.federation.flower import pack_instruction
 from ganseg_dist.federation.policy import SitePolicy
 from ganseg_dist.federation.privacy import Terms
 from ganseg_dist.federation.protocol import EVALUATE, FINISH, PREFLIGHT, TRAIN, RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of, schedule
-from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
+from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_settings import SiteSettings
 from ganseg_dist.systems import build_system, recipe
 from server.grids import InProcessGrid
+from tests.federation.initial import initial_weights
 
 CHANGES = {
     "data.modalities": ["t1"], "data.regions": ["wt"], "data.size": 32, "system.gan": False, "train.epochs": 2,
@@ -65,7 +64,7 @@ class Hospital:
             config=config.to_json(),
         )
         if arrays is None:
-            arrays = initial(config) if kind in (TRAIN, EVALUATE, FINISH) else {}
+            arrays = initial_weights(config) if kind in (TRAIN, EVALUATE, FINISH) else {}
         grid = InProcessGrid(app, {1: {"home": str(self.node.folder)}})  # it identifies this process to Flower
         message = Message(pack_instruction(instruction, arrays), dst_node_id=1, message_type=kind)
         (reply,) = grid.send_and_receive([message])
@@ -76,13 +75,6 @@ class Hospital:
 
     def left(self) -> list[str]:
         return [json.loads(line)["kind"] for line in self.node.manifest.read_text().splitlines()]
-
-
-def initial(config: RunConfig) -> Arrays:
-    seeded(config)
-    system = build_system(config)
-    state = prepare_state(system, config, World())
-    return SharedParameters.of(state, system, config, 0).take(state)
 
 
 def requested(**changes: object) -> RunConfig:
@@ -308,7 +300,7 @@ def test_site_answers_messages_of_the_agreed_types_alone(hospital, message_type)
     hospital.send(PREFLIGHT, config)
     before = hospital.left()
     instruction = RoundInstruction("first", 1, 0, 0, 1, config=config.to_json())
-    message = Message(pack_instruction(instruction, initial(config)), dst_node_id=1, message_type=message_type)
+    message = Message(pack_instruction(instruction, initial_weights(config)), dst_node_id=1, message_type=message_type)
     try:
         (reply,) = InProcessGrid(app, {1: {"home": str(hospital.node.folder)}}).send_and_receive([message])
     except ValueError:  # Flower has no handler of this name
@@ -324,7 +316,7 @@ def test_site_adds_noise_to_the_fact_that_training_diverged(hospital, phantom, c
     config = private()
     hospital.policy(phantom, privacy=PrivacyDemand(epsilon=8.0))
     hospital.send(PREFLIGHT, config)
-    arrays = {name: np.full_like(array, 1e30) for name, array in initial(config).items()}
+    arrays = {name: np.full_like(array, 1e30) for name, array in initial_weights(config).items()}
     reply = hospital.send(TRAIN, config, (1, 0, 0, 1), arrays=arrays)
     assert not reply.has_error()
     assert "the site sends noise alone" in caplog.text
@@ -365,7 +357,7 @@ def test_site_keeps_model_of_finished_run(hospital):
     hospital.send(PREFLIGHT, config)
     for position in ((1, 0, 0, 1), (2, 0, 1, 2)):
         hospital.send(TRAIN, config, position)
-    last = initial(config)
+    last = initial_weights(config)
     assert not hospital.send(FINISH, config, (2, 1, 0, 0), arrays=last).has_error()
     model = hospital.node.folder / "runs" / "first" / "model"
     (model / "thresholds.json").write_text("calibrated")

@@ -18,17 +18,15 @@ from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from ganseg_dist.compat.flower_replies import pull_reply
-from ganseg_dist.config import RunConfig, override
-from ganseg_dist.engine.trainer import prepare_state, seeded
-from ganseg_dist.engine.world import World
+from ganseg_dist.config import override
 from ganseg_dist.federation.flower import pack_instruction
 from ganseg_dist.federation.protocol import EVALUATE, FINGERPRINT, FINISH, PREFLIGHT, TRAIN, RoundInstruction
-from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
-from ganseg_dist.systems import build_system, recipe
+from ganseg_dist.systems import recipe
 from server.site_registry import Registry
 from tests.federation.hostile.mutations import mutated
 from tests.federation.hostile.server_attacks import ATTACKS
 from tests.federation.hostile.site_attacks import CONFIG
+from tests.federation.initial import initial_weights
 
 RUN = "attacked"
 SECONDS = 600.0
@@ -48,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(str(settings["folder"]))
     nodes = {site.name: site.node for site in Registry.from_environment().sites()}
     config = override(recipe("ganet_seg_debug"), {**CONFIG, "train.epochs": 1})
-    weights = _weights(config)
+    weights = initial_weights(config)
     outcome: dict[str, dict[str, Counter[str]]] = {}
     for site in str(settings["sites"]).split(","):
         outcome[site] = {}
@@ -68,13 +66,6 @@ def main(grid: Grid, context: Context) -> None:
 def _batches(contents: list[RecordDict]) -> Iterator[list[RecordDict]]:
     for start in range(0, len(contents), BATCH):
         yield contents[start : start + BATCH]
-
-
-def _weights(config: RunConfig) -> Arrays:
-    seeded(config)
-    system = build_system(config)
-    state = prepare_state(system, config, World())
-    return SharedParameters.of(state, system, config, 0).take(state)
 
 
 def _mutations(honest: RecordDict) -> Iterator[RecordDict]:
