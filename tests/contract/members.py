@@ -101,7 +101,7 @@ def on_file_event(folder: Path, callback: Callable[[str, str], None]) -> None:
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The networks of a finished local run."""
+    """The networks of a finished run."""
     newest = FolderCheckpoints(folder / "checkpoints").latest()
     assert newest is not None
     return load_file(newest / "networks.safetensors")

@@ -29,12 +29,6 @@ def simulated(phantom: Path, config: RunConfig, name: str, sites: str = "1", sho
     return simulate(Simulation(request, sites), app, tracker=shown or Tracker()).folder
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    newest = FolderCheckpoints(folder / "checkpoints").latest()
-    assert newest is not None
-    return load_file(newest / "networks.safetensors")
-
-
 def sites_own(folder: Path, site: str) -> dict[str, torch.Tensor]:
     return load_file(folder / "sites" / site / "runs" / folder.name / "model" / "networks.safetensors")
 
@@ -47,20 +41,20 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 def test_federation_of_one_site_matches_local_ganet_seg(phantom, undisturbed):
     config = override(recipe("ganet_seg_debug"), SHORT)
     folder = simulated(phantom, config, "one")
-    assert_same(sites_own(folder, "site1"), weights(undisturbed))
+    assert_same(sites_own(folder, "site1"), members.final_weights(undisturbed))
 
 
 @pytest.mark.slow
 def test_federation_of_one_site_matches_local_run_of_every_system(phantom, other):
     config, _, local = other
     folder = simulated(phantom, config, "one")
-    assert_same(sites_own(folder, "site1"), weights(local))
+    assert_same(sites_own(folder, "site1"), members.final_weights(local))
 
 
 def test_federation_keeps_discriminator_at_site(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     folder = simulated(phantom, config, "two", "2")
-    one, other, server = sites_own(folder, "site1"), sites_own(folder, "site2"), weights(folder)
+    one, other, server = sites_own(folder, "site1"), sites_own(folder, "site2"), members.final_weights(folder)
     for name in server:
         local = name.startswith("discriminator")
         assert torch.equal(one[name], other[name]) != local, name
@@ -76,7 +70,7 @@ def test_federation_resumes_bit_for_bit_after_server_is_killed(phantom):
     undisturbed = simulated(phantom, config, "calm", "2")
     assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
     resumed = simulated(phantom, config, "hurt", "2")
-    assert_same(weights(resumed), weights(undisturbed))
+    assert_same(members.final_weights(resumed), members.final_weights(undisturbed))
     for site in ("site1", "site2"):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
 
@@ -94,7 +88,7 @@ def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phanto
     (warning,) = [line for line in shown.warnings if "is damaged" in line]
     assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); resuming from the check")
     assert warning.endswith(first.name)
-    assert_same(weights(resumed), weights(undisturbed))
+    assert_same(members.final_weights(resumed), members.final_weights(undisturbed))
     for site in ("site1", "site2"):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
 

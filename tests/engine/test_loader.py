@@ -13,17 +13,12 @@ from ganseg_dist.systems import build_system
 
 
 @pytest.fixture
-def opened(prepared, debug_config):
-    return prepared.open(debug_config)["cohort"]
-
-
-@pytest.fixture
-def batches(opened, debug_config):
+def batches(stage_data, debug_config):
     def make(stage="segment", world=World(), slices=None, **changes):  # noqa: B008
         config = override(debug_config, {"data.blank_rate": 0.5, **changes})
         system = build_system(config)
         definition = next(candidate for candidate in system.stages if candidate.name == stage)
-        return StageBatches(config, definition, opened.train if slices is None else slices, system.sample, world)
+        return StageBatches(config, definition, stage_data.train if slices is None else slices, system.sample, world)
 
     return make
 
@@ -95,11 +90,11 @@ def slices_of_epoch(stage_batches, epoch):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
-def test_stage_batches_hold_each_lesion_and_a_share_of_blank_slices(batches, opened, rate):
+def test_stage_batches_hold_each_lesion_and_a_share_of_blank_slices(batches, stage_data, rate):
     stage_batches = batches(**{"data.blank_rate": rate, "train.batch_size": 1})
     counts = Counter(lesion for _, lesion in slices_of_epoch(stage_batches, 0))
-    assert counts[True] == opened.train.has_lesion.sum() > 0
-    assert counts[False] == round(rate * (~opened.train.has_lesion).sum())
+    assert counts[True] == stage_data.train.has_lesion.sum() > 0
+    assert counts[False] == round(rate * (~stage_data.train.has_lesion).sum())
 
 
 def test_stage_batches_resample_blank_slices_each_epoch(batches):
@@ -111,10 +106,10 @@ def test_stage_batches_resample_blank_slices_each_epoch(batches):
     assert blanks[0] != blanks[1] != blanks[2]
 
 
-def test_stage_batches_of_healthy_stage_hold_no_lesion(batches, opened):
+def test_stage_batches_of_healthy_stage_hold_no_lesion(batches, stage_data):
     stage_batches = batches("healthy", **{"train.batch_size": 1})
     slices = slices_of_epoch(stage_batches, 0)
-    assert len(slices) == (~opened.train.has_lesion).sum()
+    assert len(slices) == (~stage_data.train.has_lesion).sum()
     assert not any(lesion for _, lesion in slices)
 
 
@@ -125,8 +120,10 @@ def test_stage_batches_hold_no_duplicates_and_drop_less_than_a_batch(batches):
     assert len(stage_batches.always) + stage_batches.sample - len(images) < 16
 
 
-def test_stage_batches_shrink_to_small_cohort(batches, opened):
-    few = opened.train.__class__.open([opened.train.cases[0].folder], opened.train.modalities, opened.train.regions)
+def test_stage_batches_shrink_to_small_cohort(batches, stage_data):
+    few = stage_data.train.__class__.open(
+        [stage_data.train.cases[0].folder], stage_data.train.modalities, stage_data.train.regions
+    )
     stage_batches = batches(slices=few, **{"train.batch_size": 512})
     assert stage_batches.steps == 1
     assert stage_batches.batch_size == len(stage_batches.always) + stage_batches.sample
@@ -141,25 +138,25 @@ def test_stage_batches_select_modalities_of_stage(batches):
     assert torch.equal(batch.image[:, 0], full.image[:, flair])
 
 
-def test_stage_batches_validation_is_deterministic_and_not_augmented(batches, opened):
+def test_stage_batches_validation_is_deterministic_and_not_augmented(batches, stage_data):
     stage_batches = batches("healthy")
-    once, again = (example_bytes(stage_batches.validation(opened.validation)) for _ in range(2))
+    once, again = (example_bytes(stage_batches.validation(stage_data.validation)) for _ in range(2))
     assert once == again
-    (batch, *_) = stage_batches.validation(opened.validation)
+    (batch, *_) = stage_batches.validation(stage_data.validation)
     assert "holes" in batch.samples
     assert "affine" not in batch.samples
     assert "affine" in next(stage_batches.epoch(0)).samples
 
 
-def test_stage_batches_validation_of_two_workers_covers_each_slice_once(batches, opened):
-    everything = [example for batch in example_bytes(batches().validation(opened.validation)) for example in batch]
+def test_stage_batches_validation_of_two_workers_covers_each_slice_once(batches, stage_data):
+    everything = [example for batch in example_bytes(batches().validation(stage_data.validation)) for example in batch]
     parts = [
         example
         for rank in (0, 1)
-        for batch in example_bytes(batches(world=World(rank, 2)).validation(opened.validation))
+        for batch in example_bytes(batches(world=World(rank, 2)).validation(stage_data.validation))
         for example in batch
     ]
-    assert len(everything) == len(opened.validation)
+    assert len(everything) == len(stage_data.validation)
     assert Counter(parts) == Counter(everything)
 
 
@@ -180,15 +177,15 @@ def test_stage_batches_reject_batch_size_indivisible_by_workers(batches):
         batches(world=World(0, 2), **{"train.batch_size": 5})
 
 
-def test_stage_batches_reject_cohort_without_slices(batches, opened):
-    empty = opened.train.__class__.open([], opened.train.modalities, opened.train.regions)
+def test_stage_batches_reject_cohort_without_slices(batches, stage_data):
+    empty = stage_data.train.__class__.open([], stage_data.train.modalities, stage_data.train.regions)
     with pytest.raises(DataError, match="stage healthy: the training patients leave no tumour-free slices"):
         batches("healthy", slices=empty)
     with pytest.raises(DataError, match="stage segment: the training patients leave no slices"):
         batches(slices=empty)
 
 
-def test_stage_batches_images_equal_stored_slices(batches, opened):
+def test_stage_batches_images_equal_stored_slices(batches, stage_data):
     stage_batches = batches(**{"train.batch_size": 1})
-    rng_free = {opened.train.read(np.array([index]))[0].tobytes() for index in range(len(opened.train))}
+    rng_free = {stage_data.train.read(np.array([index]))[0].tobytes() for index in range(len(stage_data.train))}
     assert {batch.image.numpy().tobytes() for batch in stage_batches.epoch(0)} <= rng_free

@@ -137,11 +137,6 @@ def test_train_step_uses_noised_gradient():
 # Sampling
 
 
-@pytest.fixture
-def opened(prepared, debug_config):
-    return prepared.open(debug_config)["cohort"]
-
-
 def private_config(debug_config, **changes):
     fields = {"system.gan": False, "train.keep": "last", "train.privacy.noise_multiplier": 1.0, "train.epochs": 2}
     return override(debug_config, {**fields, "train.privacy.patients_per_step": 2.0, **changes})
@@ -154,9 +149,9 @@ def batches_of(settings, data, entropy=None):
     return PatientBatches(settings, system.stages[0], data.train, system.sample, World(), mechanism), mechanism
 
 
-def test_patient_batches_sample_patients_independently_with_equal_rate(debug_config, opened):
+def test_patient_batches_sample_patients_independently_with_equal_rate(debug_config, stage_data):
     settings = private_config(debug_config, **{"train.privacy.slices_per_patient": 1})
-    batches, mechanism = batches_of(settings, opened, np.random.default_rng(0).bytes)
+    batches, mechanism = batches_of(settings, stage_data, np.random.default_rng(0).bytes)
     batches.steps = 400
     assert mechanism.rate == pytest.approx(2 / mechanism.patients)
     sampled = np.zeros((400, mechanism.patients), bool)
@@ -170,15 +165,15 @@ def test_patient_batches_sample_patients_independently_with_equal_rate(debug_con
     assert (sampled.sum(1) == 0).any(), "a step may be empty"
 
 
-def test_patient_privacy_steps_cover_each_patient_once_per_epoch_on_average(debug_config, opened):
-    _, mechanism = batches_of(private_config(debug_config), opened)
-    assert mechanism.patients == len({case.patient for case in opened.train.cases})
+def test_patient_privacy_steps_cover_each_patient_once_per_epoch_on_average(debug_config, stage_data):
+    _, mechanism = batches_of(private_config(debug_config), stage_data)
+    assert mechanism.patients == len({case.patient for case in stage_data.train.cases})
     assert mechanism.steps == round(mechanism.patients / 2)
 
 
-def test_patient_batches_limit_slices_per_patient_and_blank_rate(debug_config, opened):
+def test_patient_batches_limit_slices_per_patient_and_blank_rate(debug_config, stage_data):
     changes = {"train.privacy.slices_per_patient": 3, "data.blank_rate": 0.0}
-    batches, mechanism = batches_of(private_config(debug_config, **changes), opened)
+    batches, mechanism = batches_of(private_config(debug_config, **changes), stage_data)
     batches.steps = 30
     for batch in batches.epoch(0):
         counts = np.bincount(mechanism.patient_of[batch.case.numpy()], minlength=mechanism.patients)
@@ -186,8 +181,8 @@ def test_patient_batches_limit_slices_per_patient_and_blank_rate(debug_config, o
         assert (batch.regions.flatten(1).sum(1) > 0).all()
 
 
-def test_patient_batches_do_not_follow_from_seed(debug_config, opened):
-    batches, _ = batches_of(private_config(debug_config), opened)
+def test_patient_batches_do_not_follow_from_seed(debug_config, stage_data):
+    batches, _ = batches_of(private_config(debug_config), stage_data)
     batches.steps = 20
     one, other = ([batch.case.tolist() for batch in batches.epoch(0)] for _ in range(2))
     assert one != other
@@ -196,8 +191,8 @@ def test_patient_batches_do_not_follow_from_seed(debug_config, opened):
 # Accounting
 
 
-def test_spent_matches_opacus_accountant(debug_config, opened):
-    _, mechanism = batches_of(private_config(debug_config), opened)
+def test_spent_matches_opacus_accountant(debug_config, stage_data):
+    _, mechanism = batches_of(private_config(debug_config), stage_data)
     accountant = opacus.accountants.RDPAccountant()
     for _ in range(mechanism.steps):
         accountant.step(noise_multiplier=1.0, sample_rate=mechanism.rate)
@@ -210,29 +205,29 @@ def test_spent_depends_on_total_epochs_of_stages():
     assert mechanism.spent(1, 2) == mechanism.spent(0, 5)
 
 
-def test_patient_privacy_derives_noise_from_epsilon(debug_config, opened):
+def test_patient_privacy_derives_noise_from_epsilon(debug_config, stage_data):
     changes = {"train.privacy.noise_multiplier": None, "train.privacy.epsilon": 6.0}
-    _, mechanism = batches_of(private_config(debug_config, **changes), opened)
+    _, mechanism = batches_of(private_config(debug_config, **changes), stage_data)
     assert 5.9 < mechanism.spent(0, 2) <= 6.0
 
 
-def test_patient_privacy_rejects_unreachable_epsilon(debug_config, opened):
+def test_patient_privacy_rejects_unreachable_epsilon(debug_config, stage_data):
     changes = {"train.privacy.noise_multiplier": None, "train.privacy.epsilon": 1e-9}
     with pytest.raises(ConfigError, match=r"^train.privacy.epsilon: no noise"):
-        batches_of(private_config(debug_config, **changes), opened)
+        batches_of(private_config(debug_config, **changes), stage_data)
 
 
 # A run
 
 
-def test_trainer_records_epsilon_of_private_training(debug_config, opened):
+def test_trainer_records_epsilon_of_private_training(debug_config, stage_data):
     settings = private_config(debug_config)
     system = build_system(settings)
     state = prepare_state(system, settings, World())
     before = {name: value.clone() for name, value in system.networks["segmenter"].state_dict().items()}
-    Trainer(system, system.stages[0], opened, settings, state).fit()
+    Trainer(system, system.stages[0], stage_data, settings, state).fit()
     epsilons = [record.scores["epsilon"] for record in state.position.history]
-    _, mechanism = batches_of(settings, opened)
+    _, mechanism = batches_of(settings, stage_data)
     assert epsilons == [mechanism.spent(0, 1), mechanism.spent(0, 2)]
     moved = system.networks["segmenter"].state_dict()
     assert all((moved[name] != value).any() for name, value in before.items())
@@ -269,9 +264,9 @@ def test_validate_patient_privacy_rejects_several_workers(debug_config):
     assert "--workers 1" in privacy_error(settings, build_system(settings), World(0, 2))
 
 
-def test_patient_privacy_rejects_more_patients_per_step_than_exist(debug_config, opened):
+def test_patient_privacy_rejects_more_patients_per_step_than_exist(debug_config, stage_data):
     with pytest.raises(ConfigError, match=r"^train.privacy.patients_per_step: 50 of"):
-        batches_of(private_config(debug_config, **{"train.privacy.patients_per_step": 50.0}), opened)
+        batches_of(private_config(debug_config, **{"train.privacy.patients_per_step": 50.0}), stage_data)
 
 
 @pytest.mark.parametrize("name", ["dl_gan_cnn_debug", "gan_detector_debug", "gan_osmosis_debug"])

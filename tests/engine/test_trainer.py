@@ -35,11 +35,10 @@ class RecordingTracker(Tracker):
 
 
 @pytest.fixture
-def data(prepared, debug_config):
+def data(stage_data):
     """Two training cases and the validation case of the phantom."""
-    opened = prepared.open(debug_config)["cohort"]
-    few = SliceSet.open([case.folder for case in opened.train.cases[:2]], ("t1",), ("wt",))
-    return StageData(few, SliceSet.open([case.folder for case in opened.validation.cases], ("t1",), ("wt",)))
+    few = SliceSet.open([case.folder for case in stage_data.train.cases[:2]], ("t1",), ("wt",))
+    return StageData(few, SliceSet.open([case.folder for case in stage_data.validation.cases], ("t1",), ("wt",)))
 
 
 def fit(system, data, state, settings, **changes):
