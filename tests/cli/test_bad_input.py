@@ -13,6 +13,7 @@ import torch
 
 from ganseg_dist.cli.main import main
 from tests.cli.conftest import assert_error, snapshot
+from tests.fuzz.damage import replace
 
 CASE = "BraTS20_Training_001"
 
@@ -53,11 +54,6 @@ def spoil(cohort: Path, how: str) -> str:
             replace(mask, mask.read_bytes()[:100])
             return mask.name
     return flair.name
-
-
-def replace(file: Path, content: bytes) -> None:
-    file.unlink()
-    file.write_bytes(content)
 
 
 def save(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
