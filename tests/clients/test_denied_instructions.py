@@ -324,7 +324,7 @@ def test_site_adds_noise_to_the_fact_that_training_diverged(hospital, phantom, c
     assert not hospital.send(TRAIN, config, (2, 0, 1, 2)).has_error(), "and goes on from the server's next weights"
 
 
-def test_site_sends_no_loss_of_a_phase_that_saw_few_patients(hospital, phantom):
+def test_site_sends_no_loss_of_a_phase_with_few_patients(hospital, phantom):
     """The discriminator steps on the first batch of an epoch alone: one slice of one patient."""
     hospital.policy(phantom, minimum_group=2)
     gan = {"system.gan": True, "system.discriminator_every": 10**6, "train.batch_size": 1, "train.epochs": 2}

@@ -30,7 +30,7 @@ def slept(monkeypatch):
     return waits
 
 
-def test_node_with_unregistered_key_tries_for_a_while_and_names_its_key(slept, capsys):
+def test_node_with_unregistered_key_retries_until_limit_and_names_its_key(slept, capsys):
     connection = Connection(SERVER, KEY)
     tries = 0
     while connection.try_again(Rejection(activating=True, status=412, date=date())):
@@ -43,14 +43,14 @@ def test_node_with_unregistered_key_tries_for_a_while_and_names_its_key(slept, c
     assert "send NODE.pub to the operator" in connection.problem
 
 
-def test_node_that_is_accepted_after_all_has_no_problem(slept):
+def test_node_reports_no_problem_once_accepted(slept):
     connection = Connection(SERVER, KEY)
     assert connection.try_again(Rejection(activating=True, status=412, date=date()))
     connection.accepted()
     assert connection.problem is None
 
 
-def test_node_whose_key_is_revoked_while_connected_says_so():
+def test_node_reports_revocation_of_its_key_while_connected():
     connection = Connection(SERVER, KEY)
     assert not connection.try_again(Rejection(activating=False, status=401, date=date()))
     assert connection.problem == (
@@ -61,7 +61,7 @@ def test_node_whose_key_is_revoked_while_connected_says_so():
 
 @pytest.mark.parametrize(("ahead", "order"), [(400, "behind"), (-400, "ahead of")])
 @pytest.mark.parametrize("activating", [True, False])
-def test_node_with_a_wrong_clock_says_by_how_much(ahead, order, activating):
+def test_node_reports_difference_of_its_clock_from_the_servers(ahead, order, activating):
     connection = Connection(SERVER, KEY)
     assert not connection.try_again(Rejection(activating, 401, date(ahead)))
     assert connection.problem is not None
@@ -69,7 +69,7 @@ def test_node_with_a_wrong_clock_says_by_how_much(ahead, order, activating):
 
 
 @pytest.mark.parametrize("status", [403, 412, 503])
-def test_rejection_of_a_message_of_a_run_that_ended_is_no_problem_of_the_node(status):
+def test_node_reports_no_problem_for_rejected_message_of_ended_run(status):
     connection = Connection(SERVER, KEY)
     assert not connection.try_again(Rejection(activating=False, status=status, date=None))
     assert connection.problem is None
@@ -120,7 +120,7 @@ def test_node_shows_its_key_and_keeps_trying_while_the_server_does_not_answer(no
         ({"superlink": "hub"}, "hub: is no HOST:PORT"),
     ],
 )
-def test_node_does_not_start_with_wrong_files(node, change, line, capsys):
+def test_node_rejects_wrong_files_before_connecting(node, change, line, capsys):
     def never(try_again, accepted):
         raise AssertionError
 

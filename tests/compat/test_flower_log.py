@@ -80,7 +80,7 @@ def test_log_keeps_the_traceback_of_other_errors_and_shows_errors_of_this_packag
     assert caplog.messages[1] == "error: 'data'"
 
 
-def test_retries_say_why_the_connection_failed(flower, caplog, monkeypatch):
+def test_retries_log_reason_of_failed_connection(flower, caplog, monkeypatch):
     """Flower's own retries: it logs the reason for debugging only."""
     explain_flower_log()
     monkeypatch.setattr(http_retry.time, "sleep", lambda seconds: None)

@@ -147,7 +147,7 @@ def test_server_gets_a_reply_when_all_of_it_has_arrived(link):
     assert link.delivered(to_bad) == [as_text(get_object_tree(slow))]
 
 
-def test_server_gets_a_reply_that_nobody_uploads_any_more(link, monkeypatch):
+def test_server_gets_a_reply_whose_upload_was_abandoned(link, monkeypatch):
     """Flower then answers each request for its objects at once, that they are not there."""
     message = link.message(instruction(1), BAD)
     link.send(message)
@@ -237,7 +237,7 @@ def test_objects_are_counted_as_often_as_they_are_children(link):
     assert len(link.state.object_store) == 0
 
 
-def test_flower_is_asked_now_and_then_for_replies_that_are_not_there(monkeypatch):
+def test_deliver_complete_replies_requests_missing_replies_at_intervals(monkeypatch):
     """Else a reply that is registered between the two looks is delivered before it is uploaded."""
     asked: list[list[str]] = []
     replies: dict[str, set[str]] = {"complete": set(), "incomplete": set()}

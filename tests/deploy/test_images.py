@@ -50,13 +50,13 @@ def copied(steps) -> list[str]:
 
 
 @pytest.mark.parametrize("file", DOCKERFILES.values(), ids=DOCKERFILES)
-def test_hadolint_finds_nothing(file):
+def test_hadolint_accepts_dockerfile(file):
     linter = Path(sys.executable).with_name("hadolint")
     linted = subprocess.run([linter, file], capture_output=True, text=True, timeout=30)
     assert linted.returncode == 0, linted.stdout
 
 
-def test_both_images_stand_on_one_base_of_the_python_that_the_suite_runs_on(steps, tmp_path):
+def test_images_share_one_base_of_the_suites_python_version(steps, tmp_path):
     (base,) = parsed("ganseg", tmp_path).parent_images
     image, tag = base.split(":")
     assert "/" not in image  # a platform team's own registry is given with --build-arg BASE
@@ -75,7 +75,7 @@ def test_image_runs_as_user_1000_and_changes_no_file_after_that(steps, image):
 
 
 @pytest.mark.parametrize("image", DOCKERFILES)
-def test_image_has_no_entrypoint_that_would_swallow_a_containers_command(steps, image):
+def test_image_has_no_entrypoint(steps, image):
     assert values(steps[image], "ENTRYPOINT") == []
 
 

@@ -158,5 +158,5 @@ def test_file_holds_no_secret(file):
     "line",
     ["  MYSQL_PASSWORD: hunter2", "admin_password = changeme", "AWS_SECRET_ACCESS_KEY=abc", "postgresql://me:word@db"],
 )
-def test_search_for_secrets_finds_one(line):
+def test_secrets_in_finds_secret_in_line(line):
     assert len(secrets_in(line)) == 1

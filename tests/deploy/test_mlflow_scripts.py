@@ -31,7 +31,7 @@ def home(tmp_path):
     return prepared_home(tmp_path)
 
 
-def test_prepare_draws_secrets_once_and_makes_them_readable_by_their_owner_only(home, tmp_path):
+def test_prepare_generates_secrets_once_and_makes_them_readable_by_their_owner_only(home, tmp_path):
     drawn = {file.name: file.read_text() for file in (home / "secrets").iterdir()}
     assert sorted(drawn) == sorted([*SECRETS, "s3.json"])
     for name in ("database-password", "admin-password", "session-key"):

@@ -84,7 +84,7 @@ def test_kuberay_schema_rejects_unknown_fields_and_wrong_values(definitions, nam
     assert last in error.json_path or last in error.message
 
 
-def test_job_runs_on_the_same_cluster_as_the_standing_one_except_for_gpu_workers():
+def test_ray_job_has_same_cluster_as_ray_cluster_except_for_gpu_workers():
     sizes = ("replicas", "minReplicas", "maxReplicas")
     standing, job = (
         [
@@ -150,7 +150,7 @@ def test_ray_cluster_requires_a_token_and_is_reachable_inside_kubernetes_only(cl
     assert cluster["autoscalerOptions"]["securityContext"] == head["securityContext"]
 
 
-def test_dashboard_service_selects_the_standing_cluster():
+def test_dashboard_service_selects_ray_cluster():
     selector = of_kind("ray", "Service")["spec"]["selector"]
     assert selector["ray.io/cluster"] == only(RAY / "raycluster.yaml")["metadata"]["name"]
 

@@ -69,7 +69,7 @@ def test_register_binds_one_key_to_a_name(hub):
     assert all("  connected " in listed[name] for name in HOSPITALS)
 
 
-def test_impostor_takes_no_part_and_a_site_that_is_revoked_in_a_round_is_left_out(hub):
+def test_site_under_name_of_another_and_site_revoked_in_a_round_are_left_out(hub):
     run = hub.train("together", FIELDS)
     run.wait_for("round 1 of 2: asking 2 sites to train", seconds=ANSWERED)
     hub.started.run(SCRIPTS / "revoke.sh", "state", "south", seconds=STARTED)

@@ -112,7 +112,7 @@ def test_train_step_ema_decay_warms_up():
     assert state.ema["second"].module.value.item() == 2, "a network that no step trained keeps its weights"
 
 
-def test_judging_uses_ema_weights_and_restores():
+def test_evaluation_mode_uses_ema_weights_and_restores():
     system = Toy()
     state = state_of(system, **{"train.ema": 0.5})
     state.ema["first"].module.value.data.fill_(7.0)

@@ -91,7 +91,7 @@ def test_check_connection_names_a_server_without_tls(serve, authority):
     assert "does not speak TLS" in str(problem(f"127.0.0.1:{serve(None)}", authority / "ca.crt"))
 
 
-def test_check_connection_says_that_nothing_listens(authority):
+def test_check_connection_reports_port_without_listener(authority):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     error = problem(f"127.0.0.1:{port}", authority / "ca.crt")
@@ -99,7 +99,7 @@ def test_check_connection_says_that_nothing_listens(authority):
     assert isinstance(error, Unreachable)
 
 
-def test_check_connection_says_that_nothing_answers(authority, monkeypatch):
+def test_check_connection_reports_server_that_does_not_answer(authority, monkeypatch):
     monkeypatch.setattr(tls, "SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         error = problem(f"127.0.0.1:{mute.getsockname()[1]}", authority / "ca.crt")
@@ -116,7 +116,7 @@ def test_check_connection_names_an_unknown_host(authority, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["hub", "https://hub:9092", "hub:", "hub:99999", ":9092", "hub:port"])
-def test_check_connection_rejects_what_is_no_address(address, authority):
+def test_check_connection_rejects_malformed_address(address, authority):
     assert "is no HOST:PORT" in str(problem(address, authority / "ca.crt"))
 
 

@@ -52,7 +52,7 @@ def test_code_digest_changes_with_content_and_names_of_python_files_only(package
     assert len({first, second, third, digest_after_change()}) == 4
 
 
-def test_both_ends_send_what_they_run():
+def test_instruction_and_site_info_hold_installed_versions():
     assert INSTRUCTION.versions == SITE.versions == installed()
     assert installed() == Versions(protocol=PROTOCOL, version=__version__, code=code_digest())
     assert RoundInstruction.from_json(INSTRUCTION.to_json()).versions == installed()
@@ -78,14 +78,14 @@ def test_difference_names_end_with_other_code_of_same_protocol():
         (PROTOCOL - 1, f"upgrade the server to ganseg-dist {__version__}"),
     ],
 )
-def test_instruction_of_other_protocol_says_which_end_to_upgrade_whatever_else_changed(protocol, remedy):
+def test_instruction_of_other_protocol_names_end_to_upgrade_whatever_else_changed(protocol, remedy):
     fields = json.loads(INSTRUCTION.to_json()) | {"protocol": protocol, "a field of that protocol": 1}
     with pytest.raises(OtherProtocolError, match=remedy) as caught:
         RoundInstruction.from_json(json.dumps(fields))
     assert describe_error(caught.value) == (PROTOCOL_CODES.start + PROTOCOL, "the site runs another protocol")
 
 
-def test_site_info_of_other_protocol_says_which_end_to_upgrade():
+def test_site_info_of_other_protocol_names_end_to_upgrade():
     with pytest.raises(OtherProtocolError, match="upgrade the site to ganseg-dist"):
         SiteInfo.read(SITE.counts() | {"protocol": PROTOCOL - 1, "new": 1}, SITE.description())
 

@@ -35,7 +35,7 @@ def test_open_run_resumes_with_operational_fields_changed_and_records_them(caplo
     assert opened().config() == CONFIG
 
 
-def test_open_run_rejects_other_fields_and_says_which_may_change():
+def test_open_run_rejects_other_fields_and_names_those_that_may_change():
     opened()
     with pytest.raises(RunError) as rejected:
         opened({"train.epochs": 9, "train.learning_rate": 1.0, "train.threads": 2})

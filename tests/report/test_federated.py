@@ -83,7 +83,7 @@ def test_report_shows_times_of_sites_and_rounds(tmp_path):
     assert "The longest, round 3, took 3 min 30 s." in page
 
 
-def test_report_says_which_sites_withhold_scores(tmp_path):
+def test_report_names_sites_that_withhold_scores(tmp_path):
     run = federated_run(tmp_path)
     kept = federation_json()
     for record in kept["rounds"]:

@@ -138,7 +138,7 @@ def test_agree_ignores_classes_that_one_of_three_sites_states():
     assert left_out_classes(named, sites) == {}
 
 
-def test_agree_asks_for_classes_where_no_two_sites_share_two():
+def test_agree_requires_configured_classes_where_no_two_sites_share_two():
     sites = [site(name, regions=(), classes=("glioma", f"of {name}")) for name in "abc"]
     with pytest.raises(FederationError, match=r"name data\.classes in the config"):
         agree(CLASSIFIES, sites)

@@ -111,7 +111,7 @@ def test_superlink_reads_no_request_that_states_no_length(status):
     assert read == []
 
 
-def test_superlink_reads_whatever_its_own_machine_sends(status):
+def test_superlink_reads_large_request_of_its_own_machine(status):
     assert status(bytes(LARGEST_OF_SITE + 1), {}, "127.0.0.1") == 200
 
 

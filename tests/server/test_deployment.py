@@ -251,7 +251,7 @@ class SomeModalities:
         return Message(pack_reply({"description": info.description()}, info.counts()), reply_to=message)
 
 
-def test_deploy_asks_nothing_more_of_a_site_that_cannot_train_with_the_others(hospitals, tmp_path):
+def test_deploy_sends_nothing_more_to_site_that_cannot_train_with_the_others(hospitals, tmp_path):
     keys, answer = registry(tmp_path, {1: "north", 2: "south", 3: "west"}), SomeModalities()
     grid = InProcessGrid(answer, {**hospitals.nodes, 3: {}})
     lines: list[str] = []

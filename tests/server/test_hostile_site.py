@@ -108,7 +108,7 @@ def test_finish_goes_on_without_site_whose_reply_is_nonsense(attack, tmp_path):
     check_nothing_forged(trained, tracker, lines)
 
 
-def test_finish_asks_again_a_site_that_was_down(tmp_path):
+def test_finish_repeats_request_to_site_that_was_down(tmp_path):
     asked: list[int] = []
 
     def answer(message: Message, context: Context) -> Message:

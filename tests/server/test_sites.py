@@ -268,7 +268,7 @@ FORGED = "no data\nfinished: /all/good\x1b[2J"
 
 
 @pytest.mark.parametrize("code", [1001, 1000, 999, 3, -1, 10**9])
-def test_sites_show_nothing_that_error_reply_says(code):
+def test_sites_show_no_text_of_error_reply(code):
     warned: list[str] = []
     sites = Sites(InProcessGrid(lambda message, _: Message(Error(code, FORGED), reply_to=message), {1: {}}), 5.0)
     sites.enrol(to_all, 0, warned.append)
@@ -473,7 +473,7 @@ def test_sites_begin_again_drops_replies_to_earlier_config(monkeypatch):
     assert configs == {1: "agreed, for 1", 2: "agreed, for 2"}
 
 
-def test_sites_ask_says_by_name_who_answered_failed_and_is_pending(monkeypatch):
+def test_sites_ask_names_sites_that_answered_failed_and_are_pending(monkeypatch):
     monkeypatch.setattr(requests, "STATUS_SECONDS", 0.3)
 
     def answer(message: Message, context: Any) -> Message:

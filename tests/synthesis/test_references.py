@@ -171,7 +171,7 @@ def test_training_images_include_flips_where_training_flips():
 
 
 @pytest.mark.parametrize(("flip", "deformed", "known"), [(0.5, True, False), (0.5, False, True), (0.0, True, True)])
-def test_generate_from_masks_knows_sides_unless_mirrored(flip, deformed, known):
+def test_generate_from_masks_marks_sides_known_unless_mirrored(flip, deformed, known):
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
     model = predictor("gan_osmosis_debug", data__augment__flip=flip)
     assert generate_from_masks(model, slices_with_mask(disc), deformed=deformed).sides_known == known

@@ -208,7 +208,7 @@ def test_weights_of_instructions_survive_mutations(shared, weights):
     attack(pack_instruction(RoundInstruction("run", 1, 0, 0, 1, config="{}"), weights), read, check, 1000)
 
 
-def test_attack_would_see_other_exception():
+def test_attack_raises_for_other_exception_and_for_rejected_honest_message():
     """The tests above can fail."""
     content = pack_reply({}, {"finished": 1})
     with pytest.raises(KeyError):
