@@ -19,7 +19,7 @@ MESSAGES = (
     ("fingerprint", 0, {"seen/t1": np.zeros(4, np.int64), "side": np.zeros(2, np.int64)}, {}),
     ("train", 1, WEIGHTS, {"num-examples": 30, "segment/supervised/dice": 0.5}),
     ("train", 2, WEIGHTS, {"num-examples": 30, "segment/supervised/dice": 0.25}),
-    ("train", 4, BIAS | {"ema.painter.weight": np.zeros(1, np.float16)}, {"num-examples": 30}),
+    ("train", 4, BIAS | {"ema.generator.weight": np.zeros(1, np.float16)}, {"num-examples": 30}),
     ("evaluate", 4, {}, {"num-examples": 5, "dice": 0.75}),
 )
 BYTES = 9 + 48 + 36 + 36 + 14
@@ -56,7 +56,7 @@ def test_audit_summarizes_intact_manifest(ganseg, manifest):
         "and classes",
         "fingerprint (before the first round): 1 message: 2 histograms sent once",
         "training (rounds 1-2, 4): 3 messages: 1 loss (segment/supervised/dice); 1 number (num-examples); "
-        "networks.segmenter: 1 tensor sent 3 times, 1 tensor sent twice; ema.painter: 1 tensor sent once",
+        "networks.segmenter: 1 tensor sent 3 times, 1 tensor sent twice; ema.generator: 1 tensor sent once",
         "validation (round 4): 1 message: 2 numbers (dice, num-examples)",
         f"time: {first['time']} to {last['time']}",
         f"bytes in tensors: {BYTES}",
@@ -111,7 +111,7 @@ def test_audit_json_holds_summary(ganseg, manifest):
             "tensors": {
                 "no network": {"description": 1, "seen/t1": 1, "side": 1},
                 "networks.segmenter": {"encoder.weight": 2, "encoder.bias": 3},
-                "ema.painter": {"weight": 1},
+                "ema.generator": {"weight": 1},
             },
             "metrics": ["dice", "num-examples", "patients", "segment/supervised/dice"],
         },

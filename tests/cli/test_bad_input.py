@@ -256,14 +256,14 @@ def test_commands_list_known_runs_for_unknown_run(ganseg, run, phantom, tmp_path
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_commands_reject_gpu_option_without_gpu(ganseg, run, phantom, tmp_path):
-    refusals = [
+    results = [
         ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--gpus"),
         ganseg("predict", "tiny", phantom, "--gpu", "--out", tmp_path / "out"),
         ganseg("evaluate", "tiny", "--data", phantom, "--gpu"),
         ganseg("calibrate", "tiny", "--gpu"),
     ]
-    for refusal in refusals:
-        assert_error(refusal, 1, "GPU: PyTorch finds none")
+    for result in results:
+        assert_error(result, 1, "GPU: PyTorch finds none")
 
 
 def test_phantom_rejects_foreign_output_folder(ganseg, tmp_path):

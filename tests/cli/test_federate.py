@@ -182,9 +182,9 @@ def test_predict_anomaly_needs_model_of_a_site(ganseg, phantom, tmp_path):
     assert ganseg(*args, "--set", "train.epochs=2", "--set", "system.healthy_epochs=1").code == 0
     server = tmp_path / "runs" / "both.federated"
     case = next(folder for folder in sorted(phantom.iterdir()) if folder.is_dir())
-    asked = (case, "--anomaly", "--out")
-    assert_error(ganseg("predict", server, *asked, tmp_path / "a"), 2, "discriminators stayed at the sites")
+    words = (case, "--anomaly", "--out")
+    assert_error(ganseg("predict", server, *words, tmp_path / "a"), 2, "discriminators stayed at the sites")
     own = server / "sites" / "site1" / "runs" / server.name / "model"
-    result = ganseg("predict", own, *asked, tmp_path / "b")
+    result = ganseg("predict", own, *words, tmp_path / "b")
     assert result.code == 0, result.err
     assert list((tmp_path / "b").rglob("*anomaly*"))

@@ -158,8 +158,8 @@ def test_predict_rejects_fold_of_other_config(ganseg, runs, phantom, tmp_path):
 @pytest.mark.parametrize("trial", ["../../other", "/models/other", "a/b", ""])
 def test_predict_rejects_path_as_fold_name(ganseg, runs, phantom, tmp_path, trial):
     file = runs / "cv" / "study.json"
-    asked = read_sealed(file)
-    write_json(file, sealed(asked | {"trials": asked["trials"] | {trial: {}}}))
+    study = read_sealed(file)
+    write_json(file, sealed(study | {"trials": study["trials"] | {trial: {}}}))
     result = ganseg("predict", "cv", phantom, "--out", tmp_path / "m")
     assert_error(result, 1, f"{file}: trial {trial!r} names no file; restore it")
 

@@ -112,7 +112,7 @@ def test_check_escapes_control_sequences_on_terminal(hostile, tmp_path):
 def read(descriptor):
     try:
         return os.read(descriptor, 1 << 16)
-    except OSError:  # as Linux says that the other end is closed
+    except OSError:  # Linux's error when the other end is closed
         return b""
 
 

@@ -361,7 +361,7 @@ def test_site_keeps_model_of_finished_run(hospital):
     assert not hospital.send(FINISH, config, (2, 1, 0, 0), arrays=last).has_error()
     model = hospital.node.folder / "runs" / "first" / "model"
     (model / "thresholds.json").write_text("calibrated")
-    assert not hospital.send(FINISH, config, (2, 1, 0, 0), arrays=last).has_error(), "a server may ask twice"
+    assert not hospital.send(FINISH, config, (2, 1, 0, 0), arrays=last).has_error(), "a server may repeat a request"
     other = {name: array + np.float32(1) for name, array in last.items()}
     reply = hospital.send(FINISH, config, (1, 1, 0, 0), arrays=other)
     assert_denied(hospital, reply, BROKEN, "first: is finished here, and the server sends other last weights")

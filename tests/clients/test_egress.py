@@ -39,9 +39,9 @@ def rounds(path):
 
 
 def test_egress_manifest_chains_one_line_per_message(path):
-    opened = EgressManifest(path)
+    manifest = EgressManifest(path)
     assert path.read_bytes() == b""
-    entries = [opened.record(Content.of("train", "lgg", round, WEIGHTS, {"loss": 0.5})) for round in range(3)]
+    entries = [manifest.record(Content.of("train", "lgg", round, WEIGHTS, {"loss": 0.5})) for round in range(3)]
     entries.append(send(path, 3))
     assert [entry.previous == START for entry in entries] == [True, False, False, False]
     assert rounds(path) == [0, 1, 2, 3]
@@ -98,11 +98,11 @@ def test_egress_manifest_recovers_from_partial_first_line_and_second_power_cut(p
 
 
 def test_egress_manifest_recovers_from_partial_line_of_other_process(path):
-    opened = EgressManifest(path)
+    manifest = EgressManifest(path)
     send(path, 1)
     with path.open("ab") as file:
         file.write(b'{"bytes":2')
-    opened.record(Content.of("train", "lgg", 2, {}, {}))
+    manifest.record(Content.of("train", "lgg", 2, {}, {}))
     assert rounds(path) == [1, 2]
 
 
@@ -116,12 +116,12 @@ def test_egress_manifest_keeps_line_without_line_feed(path):
 
 @pytest.mark.parametrize("ending", [b"\n", b""])
 def test_egress_manifest_raises_run_error_for_altered_last_line(path, ending):
-    opened = EgressManifest(path)
+    manifest = EgressManifest(path)
     send(path, 1)
     send(path, 2)
     altered = path.read_bytes().replace(b'"round":2', b'"round":3').removesuffix(b"\n") + ending
     path.write_bytes(altered)
-    for use in (lambda: EgressManifest(path), lambda: opened.record(Content.of("train", "lgg", 3, {}, {}))):
+    for use in (lambda: EgressManifest(path), lambda: manifest.record(Content.of("train", "lgg", 3, {}, {}))):
         with pytest.raises(RunError, match=r"egress\.jsonl: its last line was altered.*ganseg audit") as caught:
             use()
         assert "\n" not in str(caught.value)

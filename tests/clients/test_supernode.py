@@ -59,13 +59,13 @@ def test_node_reports_revocation_of_its_key_while_connected():
     )
 
 
-@pytest.mark.parametrize(("ahead", "order"), [(400, "behind"), (-400, "ahead of")])
+@pytest.mark.parametrize(("ahead", "direction"), [(400, "behind"), (-400, "ahead of")])
 @pytest.mark.parametrize("activating", [True, False])
-def test_node_reports_difference_of_its_clock_from_the_servers(ahead, order, activating):
+def test_node_reports_difference_of_its_clock_from_the_servers(ahead, direction, activating):
     connection = Connection(SERVER, KEY)
     assert not connection.try_again(Rejection(activating, 401, date(ahead)))
     assert connection.problem is not None
-    assert f" s {order} the server's; set both (NTP)" in connection.problem
+    assert f" s {direction} the server's; set both (NTP)" in connection.problem
 
 
 @pytest.mark.parametrize("status", [403, 412, 503])

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from ganseg_dist.cluster import shared_paths as visibility
+from ganseg_dist.cluster import shared_paths
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.cluster.shared_paths import (
     SharedPath,
@@ -40,7 +40,7 @@ BLIND = "127.0.0.2"
 def test_check_node_accepts_visible_paths_and_leaves_no_file(tmp_path):
     (tmp_path / "cases" / "a").mkdir(parents=True)
     places = [SharedPath("GANSEG_STORE", tmp_path, ("cases/a",)), SharedPath("GANSEG_RUNS", tmp_path, written=True)]
-    assert check_node(places, None) == visibility.NodeCheck(None, None)
+    assert check_node(places, None) == shared_paths.NodeCheck(None, None)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "cases"]
 
 
@@ -123,9 +123,9 @@ def test_other_nodes_are_alive_with_enough_resources(monkeypatch):
     listed = [node("1", CPU=8), node("2", CPU=8), node("3", CPU=8, alive=False), node("4"), node("5", CPU=2, GPU=1)]
     monkeypatch.setattr(ray, "nodes", lambda: listed)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1"))
-    assert visibility._other_nodes({"CPU": 2}) == {"2": "10.0.0.2", "5": "10.0.0.5"}
-    assert visibility._other_nodes({"CPU": 2, "GPU": 1}) == {"5": "10.0.0.5"}
-    assert visibility._other_nodes({"CPU": 9}) == {}
+    assert shared_paths._other_nodes({"CPU": 2}) == {"2": "10.0.0.2", "5": "10.0.0.5"}
+    assert shared_paths._other_nodes({"CPU": 2, "GPU": 1}) == {"5": "10.0.0.5"}
+    assert shared_paths._other_nodes({"CPU": 9}) == {}
 
 
 def test_check_shared_paths_returns_at_once_on_single_node(monkeypatch, tmp_path):
@@ -140,37 +140,37 @@ def test_check_shared_paths_returns_at_once_on_single_node(monkeypatch, tmp_path
 @pytest.fixture
 def node_checks(monkeypatch):
     """Two other nodes, whose results the test sets, and the requests that they receive."""
-    answers, questions = [], []
-    monkeypatch.setattr(visibility, "_other_nodes", lambda needs: {"2": "10.0.0.2", "3": "10.0.0.3"})
+    results, requests = [], []
+    monkeypatch.setattr(shared_paths, "_other_nodes", lambda needs: {"2": "10.0.0.2", "3": "10.0.0.3"})
 
-    def ask(nodes, places, server):
-        questions.append((places, server))
-        return list(zip(nodes.values(), answers, strict=True))
+    def check(nodes, places, server):
+        requests.append((places, server))
+        return list(zip(nodes.values(), results, strict=True))
 
-    monkeypatch.setattr(visibility, "_check_nodes", ask)
-    return SimpleNamespace(answers=answers, questions=questions)
+    monkeypatch.setattr(shared_paths, "_check_nodes", check)
+    return SimpleNamespace(results=results, requests=requests)
 
 
 def test_check_shared_paths_names_first_failing_node_and_counts_others(node_checks, tmp_path):
-    node_checks.answers += [visibility.NodeCheck("does not see X", None)] * 2
+    node_checks.results += [shared_paths.NodeCheck("does not see X", None)] * 2
     with pytest.raises(RunError, match=r"^node 10\.0\.0\.2: does not see X \(and 1 more\)$"):
         check_shared_paths([SharedPath("X", tmp_path)], {"CPU": 1})
 
 
 def test_check_shared_paths_removes_marker_file(node_checks, tmp_path):
-    node_checks.answers += [visibility.NodeCheck(None, None)] * 2
+    node_checks.results += [shared_paths.NodeCheck(None, None)] * 2
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
-    [([place], _)] = node_checks.questions
+    [([place], _)] = node_checks.requests
     assert place.holds[0].startswith(".unfinished-mark-")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_check_shared_paths_warns_of_unreachable_mlflow(node_checks, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
-    node_checks.answers += [visibility.NodeCheck(None, None), visibility.NodeCheck(None, "Connection refused")]
+    node_checks.results += [shared_paths.NodeCheck(None, None), shared_paths.NodeCheck(None, "Connection refused")]
     warnings = []
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
-    assert node_checks.questions[0][1] == "http://me:secret@mlflow:5000"
+    assert node_checks.requests[0][1] == "http://me:secret@mlflow:5000"
     assert warnings == [
         "node 10.0.0.3: no answer from MLFLOW_TRACKING_URI http://mlflow:5000 there (Connection refused); "
         "metrics wait if rank 0 runs on it"
@@ -179,9 +179,9 @@ def test_check_shared_paths_warns_of_unreachable_mlflow(node_checks, tmp_path, m
 
 def test_check_shared_paths_skips_sqlite_uri(node_checks, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    node_checks.answers += [visibility.NodeCheck(None, None)] * 2
+    node_checks.results += [shared_paths.NodeCheck(None, None)] * 2
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path)], {"CPU": 1})
-    assert node_checks.questions[0][1] is None
+    assert node_checks.requests[0][1] is None
 
 
 @pytest.fixture(scope="module")

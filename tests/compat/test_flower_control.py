@@ -1,4 +1,4 @@
-"""Flower's Control API without a server; tests/deploy asks a real SuperLink."""
+"""Flower's Control API without a server; tests/deploy queries a real SuperLink."""
 
 import pytest
 

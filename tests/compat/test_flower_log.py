@@ -1,4 +1,4 @@
-"""Flower's errors become one line that says what to do, in every wording that Flower 1.42 logs."""
+"""Flower's errors become one line with a remedy, in every wording that Flower 1.42 logs."""
 
 import inspect
 import logging
@@ -87,12 +87,12 @@ def test_retries_log_reason_of_failed_connection(flower, caplog, monkeypatch):
     invoker = make_simple_http_retry_invoker()
     invoker.max_tries = 2
 
-    def refuse():
+    def fail():
         raise httpx.ConnectError("[Errno 111] Connection refused")
 
     monkeypatch.setattr(http_retry.threading.Event, "wait", lambda self, seconds: None)
     with pytest.raises(httpx.ConnectError):
-        invoker.invoke(refuse)
+        invoker.invoke(fail)
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING][:1]
     assert "Connection refused" in line
     assert "; check the network between here and the server" in line

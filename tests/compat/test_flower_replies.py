@@ -79,7 +79,7 @@ class Pulled(HttpGrid):
         set_message_id(self.message, self.message.object_id)
         parts = get_all_nested_objects(self.message)
         self.contents = {object_id: part.deflate() for object_id, part in parts.items()} | changed
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self._client = SimpleNamespace(
             PullMessages=self.pull, PullObject=self.object, ConfirmMessageReceived=lambda request: None
         )
@@ -89,7 +89,7 @@ class Pulled(HttpGrid):
         return PullAppMessagesResponse(messages_list=listed, message_object_trees=[get_object_tree(self.message)])
 
     def object(self, request):
-        self.asked.append(request.object_id)
+        self.requested.append(request.object_id)
         content = self.contents[request.object_id]
         return PullObjectResponse(object_found=True, object_available=content != b"", object_content=content)
 
@@ -117,7 +117,7 @@ def test_pull_reply_stops_receiving_a_reply_that_is_too_large():
     many = RecordDict({"arrays": ArrayRecord({f"a{n}": Array(np.full(1000, n)) for n in range(50)})})
     grid = Pulled(many)
     assert is_unreadable(pull_reply(grid, "1", LARGEST))
-    assert len(grid.asked) < 10 < len(grid.contents)
+    assert len(grid.requested) < 10 < len(grid.contents)
 
 
 def test_pull_reply_waits_for_objects_that_are_not_there_no_longer_than_its_limit(monkeypatch):
@@ -133,4 +133,4 @@ def test_pull_reply_stops_receiving_a_reply_that_is_too_slow(monkeypatch):
     monkeypatch.setattr(module, "SECONDS", -1.0 - LARGEST / module.BYTES_A_SECOND)
     grid = Pulled(HONEST)
     assert is_unreadable(pull_reply(grid, "1", LARGEST))
-    assert len(grid.asked) < len(grid.contents)
+    assert len(grid.requested) < len(grid.contents)

@@ -239,10 +239,10 @@ def test_objects_are_counted_as_often_as_they_are_children(link):
 
 def test_deliver_complete_replies_requests_missing_replies_at_intervals(monkeypatch):
     """Else a reply that is registered between the two looks is delivered before it is uploaded."""
-    asked: list[list[str]] = []
+    requested: list[list[str]] = []
     replies: dict[str, set[str]] = {"complete": set(), "incomplete": set()}
     monkeypatch.setattr(
-        runtime_handlers, "pull_messages", lambda request, state, task: asked.append(request.message_ids)
+        runtime_handlers, "pull_messages", lambda request, state, task: requested.append(request.message_ids)
     )
     monkeypatch.setattr(flower_store, "_replies", lambda state, message_ids: tuple(replies.values()))
     flower_store._deliver_complete_replies()
@@ -250,4 +250,4 @@ def test_deliver_complete_replies_requests_missing_replies_at_intervals(monkeypa
     for complete, incomplete in ((set(), set()), (set(), {"a"}), (set(), set()), ({"a"}, set())):
         replies.update(complete=complete, incomplete=incomplete)
         runtime_handlers.pull_messages(request, None, None)
-    assert asked == [["a", "b"], [], [], ["a"]]
+    assert requested == [["a", "b"], [], [], ["a"]]

@@ -67,9 +67,9 @@ def test_federation_keeps_discriminator_at_site(phantom):
 @pytest.mark.slow
 def test_federation_resumes_bit_for_bit_after_server_is_killed(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
-    undisturbed = simulated(phantom, config, "calm", "2")
-    assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
-    resumed = simulated(phantom, config, "hurt", "2")
+    undisturbed = simulated(phantom, config, "whole", "2")
+    assert members.exit_code_of(members.federate_until_save, phantom, config, "killed", 2) == -signal.SIGKILL
+    resumed = simulated(phantom, config, "killed", "2")
     assert_same(members.final_weights(resumed), members.final_weights(undisturbed))
     for site in ("site1", "site2"):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
@@ -78,13 +78,13 @@ def test_federation_resumes_bit_for_bit_after_server_is_killed(phantom):
 @pytest.mark.slow
 def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
-    undisturbed = simulated(phantom, config, "calm", "2")
-    assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
-    checkpoints = FolderCheckpoints(Run(undisturbed.parent / "hurt").checkpoints)
+    undisturbed = simulated(phantom, config, "whole", "2")
+    assert members.exit_code_of(members.federate_until_save, phantom, config, "killed", 2) == -signal.SIGKILL
+    checkpoints = FolderCheckpoints(Run(undisturbed.parent / "killed").checkpoints)
     first, second = checkpoints.all()[-2:]
     (second / "server.json").write_text("{}")
     shown = WarningTracker()
-    resumed = simulated(phantom, config, "hurt", "2", shown)
+    resumed = simulated(phantom, config, "killed", "2", shown)
     (warning,) = [line for line in shown.warnings if "is damaged" in line]
     assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); resuming from the check")
     assert warning.endswith(first.name)
@@ -96,12 +96,12 @@ def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phanto
 @pytest.mark.slow
 def test_federation_resumes_when_state_of_site_is_damaged(phantom, caplog):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
-    assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
-    runs = runs_root() / "hurt" / "sites"
-    states = FolderCheckpoints(runs / "site1" / "runs" / "hurt" / "checkpoints").all()
+    assert members.exit_code_of(members.federate_until_save, phantom, config, "killed", 2) == -signal.SIGKILL
+    runs = runs_root() / "killed" / "sites"
+    states = FolderCheckpoints(runs / "site1" / "runs" / "killed" / "checkpoints").all()
     assert len(states) == 3, "a state that the server may go back to was dropped"
     (states[1] / "residual.safetensors").write_bytes(b"")
-    folder = simulated(phantom, config, "hurt", "2")
+    folder = simulated(phantom, config, "killed", "2")
     warnings = [line for line in caplog.messages if "is damaged" in line]
     assert [line.split(":")[0] for line in warnings] == [str(states[1] / "residual.safetensors")]
     rounds = json.loads((folder / "federation.json").read_text())["rounds"]

@@ -207,7 +207,7 @@ def test_train_command_resumes_bit_for_bit_after_random_kills(
             os.kill(process.pid, signal.SIGKILL)
         _, errors = process.communicate()
         if process.returncode == 0:
-            break  # killed in its last moment, a finished run too says 0 when it is started again
+            break  # killed in its last moment, a finished run too exits with 0 when it is started again
         assert process.returncode == KILLED, errors
         kills += 1
     assert process.returncode == 0

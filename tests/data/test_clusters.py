@@ -14,7 +14,7 @@ from ganseg_dist.data.store import PreparedCase, prepare_case, prepared_folder
 STRIPES = np.repeat([-0.6, 0.8, 0.1], 8)[None].repeat(24, axis=0).astype(np.float32)
 """Three vertical stripes: dim, bright, medium; (24, 24)."""
 BRIGHTEST = STRIPES > 0.5
-BODY = np.ones((24, 24), bool)
+FOREGROUND = np.ones((24, 24), bool)
 
 
 def noisy(image: np.ndarray) -> np.ndarray:
@@ -22,16 +22,16 @@ def noisy(image: np.ndarray) -> np.ndarray:
 
 
 def test_clusters_are_numbered_by_brightness():
-    labels = clusters(noisy(STRIPES), BODY, 3)
+    labels = clusters(noisy(STRIPES), FOREGROUND, 3)
     assert np.array_equal(labels, np.repeat([1, 3, 2], 8)[None].repeat(24, axis=0))
 
 
 def test_initial_mask_is_brightest_cluster():
-    assert np.array_equal(initial_mask(noisy(STRIPES), BODY, 3), BRIGHTEST)
+    assert np.array_equal(initial_mask(noisy(STRIPES), FOREGROUND, 3), BRIGHTEST)
 
 
 def test_clusters_label_background_zero():
-    foreground = BODY.copy()
+    foreground = FOREGROUND.copy()
     foreground[:, 8:10] = False
     labels = clusters(STRIPES, foreground, 3)
     assert (labels[~foreground] == 0).all()
@@ -40,7 +40,7 @@ def test_clusters_label_background_zero():
 
 def test_initial_mask_clusters_stack_jointly():
     stack = np.stack([np.where(BRIGHTEST, 0.1, STRIPES), STRIPES])
-    mask = initial_mask(stack, np.stack([BODY, BODY]), 3)
+    mask = initial_mask(stack, np.stack([FOREGROUND, FOREGROUND]), 3)
     assert mask.shape == (2, 24, 24)
     assert not mask[0].any()  # what is bright in this plane is not bright in the scan
     assert np.array_equal(mask[1], BRIGHTEST)
@@ -72,13 +72,13 @@ def test_clusters_are_deterministic_with_subsampling():
     assert np.array_equal(clusters(image, foreground, 3), first)
 
 
-@pytest.mark.parametrize("foreground", [BODY, np.zeros_like(BODY)], ids=["flat tissue", "no tissue"])
+@pytest.mark.parametrize("foreground", [FOREGROUND, np.zeros_like(FOREGROUND)], ids=["flat tissue", "no tissue"])
 def test_initial_mask_is_empty_without_contrast(foreground):
     assert not initial_mask(np.full((24, 24), 0.3, np.float32), foreground, 3).any()
 
 
 def test_elbow_inertia_matches_hand_computation():
-    inertia = elbow([STRIPES, STRIPES], [BODY, BODY], largest=3)
+    inertia = elbow([STRIPES, STRIPES], [FOREGROUND, FOREGROUND], largest=3)
     # k = 1 by hand: 192 pixels of each of three levels, twice, about their mean of 0.1.
     assert inertia[0] == pytest.approx(2 * 192 * (0.7**2 + 0.7**2), rel=1e-5)
     # k = 2: the middle joins one of the two at equal distance 0.7, each then 0.35 off their mean.
@@ -87,7 +87,7 @@ def test_elbow_inertia_matches_hand_computation():
 
 
 def test_elbow_inertia_decreases_with_k():
-    inertia = elbow([noisy(STRIPES)], [BODY])
+    inertia = elbow([noisy(STRIPES)], [FOREGROUND])
     assert len(inertia) == 8
     assert all(later < earlier for earlier, later in pairwise(inertia))
 

@@ -5,17 +5,17 @@ from scipy.special import erf
 from ganseg_dist.data.contrast import enhance
 
 LEVELS = np.linspace(-0.7, 0.9, 41, dtype=np.float32).reshape(1, 1, 41)
-BODY = np.ones(LEVELS.shape, bool)
+FOREGROUND = np.ones(LEVELS.shape, bool)
 
 
 def test_enhance_corrected_reading_is_increasing():
-    enhanced = enhance(LEVELS, BODY).ravel()
+    enhanced = enhance(LEVELS, FOREGROUND).ravel()
     assert (np.diff(enhanced) > 0).all()
     assert (enhanced[0], enhanced[-1]) == (0, 1)
 
 
 def test_enhance_paper_reading_is_decreasing():
-    enhanced = enhance(LEVELS, BODY, reading="paper").ravel()
+    enhanced = enhance(LEVELS, FOREGROUND, reading="paper").ravel()
     assert (np.diff(enhanced) < 0).all()
     assert (enhanced[0], enhanced[-1]) == (1, 0)
 
@@ -35,12 +35,12 @@ def test_enhance_matches_equations_13_to_17(reading):
 
 def test_enhance_zeroes_and_ignores_background():
     volume = np.concatenate([LEVELS, np.full((1, 1, 3), 50.0, np.float32)], axis=2)
-    foreground = np.concatenate([BODY, np.zeros((1, 1, 3), bool)], axis=2)
+    foreground = np.concatenate([FOREGROUND, np.zeros((1, 1, 3), bool)], axis=2)
     enhanced = enhance(volume, foreground)
     assert (enhanced[~foreground] == 0).all()
-    assert np.array_equal(enhanced[..., :41], enhance(LEVELS, BODY))
+    assert np.array_equal(enhanced[..., :41], enhance(LEVELS, FOREGROUND))
 
 
 def test_enhance_is_zero_for_flat_or_empty_foreground():
     assert (enhance(np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), bool)) == 0).all()
-    assert (enhance(LEVELS, ~BODY) == 0).all()
+    assert (enhance(LEVELS, ~FOREGROUND) == 0).all()

@@ -46,25 +46,25 @@ def contents(folder: Path) -> dict[str, int]:
 
 
 def test_prepared_case_holds_prepared_scan(case, tmp_path):
-    opened = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
+    stored = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
     prepared = prepare_scan(load_scan(case), CONFIG, case.regions)
-    assert (opened.id, opened.patient, opened.site) == (case.id, case.patient, case.site)
-    assert opened.modalities == tuple(case.images)
-    assert opened.regions == ("wt", "tc", "et")
-    assert np.abs(opened.image - prepared.image).max() <= 2**-11
-    assert np.array_equal(opened.masks, prepared.masks)
-    assert np.array_equal(opened.lesion, prepared.lesion)
-    assert np.array_equal(opened.usable, prepared.usable)
-    assert opened.usable.any()
-    assert not opened.usable.all()
+    assert (stored.id, stored.patient, stored.site) == (case.id, case.patient, case.site)
+    assert stored.modalities == tuple(case.images)
+    assert stored.regions == ("wt", "tc", "et")
+    assert np.abs(stored.image - prepared.image).max() <= 2**-11
+    assert np.array_equal(stored.masks, prepared.masks)
+    assert np.array_equal(stored.lesion, prepared.lesion)
+    assert np.array_equal(stored.usable, prepared.usable)
+    assert stored.usable.any()
+    assert not stored.usable.all()
 
 
 def test_prepared_case_float16_separates_tissue_from_background(case, tmp_path):
-    opened = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
+    stored = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
     prepared = prepare_scan(load_scan(case), CONFIG, case.regions)
     deep = prepared.image > -0.9995
-    assert (opened.image[deep] > -1).all()
-    assert (opened.image[prepared.image == -1] == -1).all()
+    assert (stored.image[deep] > -1).all()
+    assert (stored.image[prepared.image == -1] == -1).all()
 
 
 def test_prepare_case_twice_changes_nothing(case, tmp_path):
@@ -175,11 +175,11 @@ def test_prepare_case_is_safe_for_concurrent_processes(case, tmp_path):
 
 
 def test_prepared_case_pickles_without_voxels(case, tmp_path):
-    opened = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
-    assert opened.image.shape[0] > 10
-    packed = pickle.dumps(opened)
+    stored = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
+    assert stored.image.shape[0] > 10
+    packed = pickle.dumps(stored)
     assert len(packed) < 1000
-    assert np.array_equal(pickle.loads(packed).image, opened.image)
+    assert np.array_equal(pickle.loads(packed).image, stored.image)
 
 
 def test_prepared_case_memory_maps_only_large_arrays(case, tmp_path):
@@ -205,19 +205,19 @@ def test_prepared_pictures_hold_no_files_open(tmp_path, count_open_files):
     root = write_pictures(tmp_path / "pictures", [f"{number:02d}" for number in range(20)])
     folders = [prepare_case(tmp_path, case, CONFIG, content_hash(case)) for case in read_cohort(root).cases]
     before = count_open_files()
-    opened = [PreparedCase.open(folder) for folder in folders]
-    assert sum(int(case.masks.sum()) > 0 and case.image.shape == (1, 3, 32, 32) for case in opened) == 20
+    stored = [PreparedCase.open(folder) for folder in folders]
+    assert sum(int(case.masks.sum()) > 0 and case.image.shape == (1, 3, 32, 32) for case in stored) == 20
     assert count_open_files() == before
 
 
 def test_prepared_case_of_class_folder_has_class_and_no_mask(tmp_path):
     cohort = read_cohort(write_classes(tmp_path / "classes", {"Training/glioma": 1, "Testing/none": 1}))
-    opened = [PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case))) for case in cohort.cases]
-    assert [(case.class_name, case.regions, case.modalities) for case in opened] == [
+    stored = [PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case))) for case in cohort.cases]
+    assert [(case.class_name, case.regions, case.modalities) for case in stored] == [
         ("none", (), ("grey",)),
         ("glioma", (), ("grey",)),
     ]
-    assert all(case.usable.all() and not case.has_lesion.any() for case in opened)
+    assert all(case.usable.all() and not case.has_lesion.any() for case in stored)
 
 
 def test_content_hash_changes_with_colour_reading(case):
@@ -227,10 +227,10 @@ def test_content_hash_changes_with_colour_reading(case):
 
 def test_prepared_case_without_mask_has_no_regions(case, tmp_path):
     unmasked = replace(case, mask=None)
-    opened = PreparedCase.open(prepare_case(tmp_path, unmasked, CONFIG, content_hash(unmasked)))
-    assert opened.regions == ()
-    assert not opened.has_lesion.any()
-    assert opened.usable.any()
+    stored = PreparedCase.open(prepare_case(tmp_path, unmasked, CONFIG, content_hash(unmasked)))
+    assert stored.regions == ()
+    assert not stored.has_lesion.any()
+    assert stored.usable.any()
 
 
 def test_prepare_case_applies_umask(umask, case, tmp_path):
@@ -352,10 +352,10 @@ def test_prepared_case_is_verified_once_per_process(case, tmp_path, monkeypatch)
 
 def test_prepared_case_is_verified_before_pickling(case, tmp_path):
     folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
-    opened = PreparedCase.open(folder)
+    stored = PreparedCase.open(folder)
     flip_bit(folder / "masks.npy", -1)
     with pytest.raises(DataError, match=r"masks\.npy: is damaged"):
-        pickle.dumps(opened)
+        pickle.dumps(stored)
 
 
 def test_unpickled_prepared_case_is_not_verified_again(case, tmp_path):

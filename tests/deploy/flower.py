@@ -31,7 +31,7 @@ class Hub:
     port: int = field(default_factory=free_port)
     nodes: dict[str, Running] = field(default_factory=dict)
 
-    def home(self, hospital: str) -> Path:
+    def site_folder(self, hospital: str) -> Path:
         return self.folder / hospital
 
     def make_certificates(self, *names: str) -> None:

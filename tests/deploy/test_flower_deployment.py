@@ -14,7 +14,7 @@ from tests.deploy.processes import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-HOSPITALS = ("north", "south", "stranger")
+HOSPITALS = ("north", "south", "unregistered")
 SPY = {
     "pyproject.toml": """
 [project]
@@ -37,7 +37,7 @@ app = ServerApp()
 def main(grid, context):
     messages = [Message(RecordDict(), node, "query") for node in grid.get_node_ids()]
     for reply in grid.send_and_receive(messages, timeout=600):
-        print("the spy heard:", reply.error.reason if reply.has_error() else "EVERYTHING")
+        print("the spy received:", reply.error.reason if reply.has_error() else "EVERYTHING")
 """,
     "spy/client.py": """
 from pathlib import Path
@@ -81,19 +81,20 @@ def test_registered_hospitals_train_and_an_unregistered_one_cannot_connect(deplo
     assert record["quarantined"] == []
     for hospital in ("north", "south"):
         entries = []
-        with (deployment.home(hospital) / "egress.jsonl").open("rb") as lines:
+        with (deployment.site_folder(hospital) / "egress.jsonl").open("rb") as lines:
             verdict = verify(lines, entries.append)
         assert not verdict.faults
         assert entries[0].kind == "preflight"
         kinds = [entry.kind for entry in entries if entry.kind in ("train", "evaluate", "finish")]
         assert kinds == ["train", "evaluate", "train", "evaluate", "finish"]
-        assert (deployment.home(hospital) / "runs" / "together" / "model" / "config.json").exists()
-        assert json.loads((deployment.home(hospital) / "runs" / "together" / "run.json").read_text())["federated"]
-    stranger = deployment.nodes["stranger"]
-    assert stranger.process.wait(STARTED) != 0
-    assert "the server does not accept this node's key SHA256:" in stranger.output().splitlines()[-1]
-    assert "Traceback" not in stranger.output()
-    assert {entry.name for entry in deployment.home("stranger").iterdir()} <= {"site.toml", "flower"}
+        assert (deployment.site_folder(hospital) / "runs" / "together" / "model" / "config.json").exists()
+        described = json.loads((deployment.site_folder(hospital) / "runs" / "together" / "run.json").read_text())
+        assert described["federated"]
+    unregistered = deployment.nodes["unregistered"]
+    assert unregistered.process.wait(STARTED) != 0
+    assert "the server does not accept this node's key SHA256:" in unregistered.output().splitlines()[-1]
+    assert "Traceback" not in unregistered.output()
+    assert {entry.name for entry in deployment.site_folder("unregistered").iterdir()} <= {"site.toml", "flower"}
 
 
 def test_superlink_rejects_registration_and_runs_from_other_machines(deployment):
@@ -121,21 +122,21 @@ def test_bundle_with_code_is_not_run_by_hospitals(deployment):
     for name, content in SPY.items():
         (app / name).parent.mkdir(parents=True, exist_ok=True)
         (app / name).write_text(content)
-    home = {"FLWR_HOME": str(deployment.folder / "state" / "flower"), "FLWR_TELEMETRY_ENABLED": "0"}
-    words = ("env", *(f"{name}={value}" for name, value in home.items()), "flwr", "run", app, "federation", "--stream")
+    env = {"FLWR_HOME": str(deployment.folder / "state" / "flower"), "FLWR_TELEMETRY_ENABLED": "0"}
+    words = ("env", *(f"{name}={value}" for name, value in env.items()), "flwr", "run", app, "federation", "--stream")
     spy = deployment.started.start("spy", *words)
-    spy.wait_for("the spy heard:", seconds=ANSWERED, times=2)
+    spy.wait_for("the spy received:", seconds=ANSWERED, times=2)
     assert spy.output().count("this site runs only the code that it has installed") >= 2
     assert "EVERYTHING" not in spy.output()
-    assert not [deployment.home(hospital) for hospital in HOSPITALS if (deployment.home(hospital) / "spied").exists()]
+    assert not [hospital for hospital in HOSPITALS if (deployment.site_folder(hospital) / "spied").exists()]
 
 
 def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
-    file = deployment.home("south") / "site.toml"
+    file = deployment.site_folder("south") / "site.toml"
     good = file.read_text()
     file.write_text(good.replace("minimum_patients = 2", "minimum_patients = 1000"))
     try:
-        run = deployment.train("refused", {**SHORT, "federation.deadline_seconds": 60})
+        run = deployment.train("declined", {**SHORT, "federation.deadline_seconds": 60})
         run.wait_for("takes no part: the site's data do not pass its checks", seconds=ANSWERED)
         run.wait_for("error: federation: ", seconds=ANSWERED)
         assert run.process.wait(STARTED) != 0
@@ -150,12 +151,12 @@ def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
 def test_round_closes_without_a_hospital_that_is_killed_in_it(deployment):
     south = deployment.nodes["south"]
     trained = south.output().count("Receiving: train message")
-    run = deployment.train("bereft", {**SHORT, "train.epochs": 1, "federation.deadline_seconds": 90})
-    run.wait_for("bereft: run ", seconds=STARTED)
+    run = deployment.train("one-hospital", {**SHORT, "train.epochs": 1, "federation.deadline_seconds": 90})
+    run.wait_for("one-hospital: run ", seconds=STARTED)
     south.wait_for("Receiving: train message", seconds=ANSWERED, times=trained + 1)
     south.kill()
     run.wait_for("finished: ", seconds=ANSWERED)
-    record = deployment.record("bereft")
+    record = deployment.record("one-hospital")
     assert [sorted(round["sites"]) for round in record["rounds"]] == [["north"]]
-    assert (deployment.home("north") / "runs" / "bereft" / "model").exists()
-    assert not (deployment.home("south") / "runs" / "bereft" / "model").exists()
+    assert (deployment.site_folder("north") / "runs" / "one-hospital" / "model").exists()
+    assert not (deployment.site_folder("south") / "runs" / "one-hospital" / "model").exists()

@@ -69,7 +69,7 @@ def test_images_share_one_base_of_the_suites_python_version(steps, tmp_path):
 
 @pytest.mark.parametrize("image", DOCKERFILES)
 def test_image_runs_as_user_1000_and_changes_no_file_after_that(steps, image):
-    assert values(steps[image], "USER") == ["1000:1000"]  # a number: Kubernetes cannot tell who a name is
+    assert values(steps[image], "USER") == ["1000:1000"]  # a number: Kubernetes cannot resolve a name
     after = steps[image][steps[image].index(("USER", "1000:1000")) + 1 :]
     assert not [name for name, _ in after if name in ("RUN", "COPY", "ADD")]
 

@@ -72,7 +72,7 @@ def test_container_requests_equal_its_limits(pod):
 
 def test_only_ray_heads_get_a_kubernetes_token():
     with_token = {name for name, pod in PODS.items() if pod["spec"].get("automountServiceAccountToken") is not False}
-    assert with_token == {"raycluster.yaml:head", "rayjob.yaml:head"}  # their autoscaler asks for pods
+    assert with_token == {"raycluster.yaml:head", "rayjob.yaml:head"}  # their autoscaler requests pods
 
 
 @pytest.mark.parametrize("folder", STANDARD)

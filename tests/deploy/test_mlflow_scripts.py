@@ -32,16 +32,16 @@ def home(tmp_path):
 
 
 def test_prepare_generates_secrets_once_and_makes_them_readable_by_their_owner_only(home, tmp_path):
-    drawn = {file.name: file.read_text() for file in (home / "secrets").iterdir()}
-    assert sorted(drawn) == sorted([*SECRETS, "s3.json"])
+    secrets = {file.name: file.read_text() for file in (home / "secrets").iterdir()}
+    assert sorted(secrets) == sorted([*SECRETS, "s3.json"])
     for name in ("database-password", "admin-password", "session-key"):
-        assert re.fullmatch("[0-9a-f]{48,64}", drawn[name]), name
-    assert len(set(drawn.values())) == 5
+        assert re.fullmatch("[0-9a-f]{48,64}", secrets[name]), name
+    assert len(set(secrets.values())) == 5
     for path in (home, *home.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     shutil.rmtree(home / "s3")
     assert run_script("prepare.sh", "home", folder=tmp_path).returncode == 0
-    assert drawn == {file.name: file.read_text() for file in (home / "secrets").iterdir()}
+    assert secrets == {file.name: file.read_text() for file in (home / "secrets").iterdir()}
     assert (home / "s3").is_dir()
 
 

@@ -1,4 +1,4 @@
-"""MLflow's servers as deploy/mlflow starts them: PostgreSQL, an S3 that asks for keys, and runs that log at once."""
+"""MLflow's servers as deploy/mlflow starts them: PostgreSQL, an S3 that requires keys, and runs that log at once."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def postgres_programs() -> Path:
 
 @dataclass(frozen=True)
 class Database:
-    """A PostgreSQL that asks for a password on loopback."""
+    """A PostgreSQL that requires a password on loopback."""
 
     programs: Path
     port: int
@@ -83,7 +83,7 @@ class Database:
 
 @contextmanager
 def postgres(password: str) -> Iterator[Database]:
-    """It refuses to run as root, and a test's folder is its user's alone: so it has one of its own."""
+    """It rejects running as root, and a test's folder is its user's alone: so it has one of its own."""
     programs, port = postgres_programs(), free_port()
     as_user = ("runuser", "-u", "postgres", "--") if os.geteuid() == 0 else ()
     with tempfile.TemporaryDirectory(prefix="ganseg-postgres-") as name, ExitStack() as ends:
@@ -109,7 +109,7 @@ def postgres(password: str) -> Iterator[Database]:
 
 @dataclass(frozen=True)
 class Bucket:
-    """An S3 that refuses whoever does not sign with the key."""
+    """An S3 that rejects requests that are not signed with the key."""
 
     url: str
     key: str
@@ -140,7 +140,7 @@ def s3(started: Processes) -> Bucket:
     policy = {"Version": "2012-10-17", "Statement": [everything]}
     iam.put_user_policy(UserName="mlflow", PolicyName="s3", PolicyDocument=json.dumps(policy))
     made = iam.create_access_key(UserName="mlflow")["AccessKey"]
-    requests.post(f"{url}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()  # from now on it asks
+    requests.post(f"{url}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()  # from now on it requires keys
     return Bucket(url, made["AccessKeyId"], made["SecretAccessKey"])
 
 
@@ -173,7 +173,7 @@ def ended_well(running: Running) -> str:
 
 
 def settings_of_compose() -> dict[str, str]:
-    """What compose.yaml tells the server."""
+    """The settings that compose.yaml gives the server."""
     environment = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]["server"]["environment"]
     return {name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value) for name, value in environment.items()}
 

@@ -1,4 +1,4 @@
-"""deploy/ray on Kubernetes: KubeRay's schemas, the standing cluster and the job against each other, and the job."""
+"""deploy/ray on Kubernetes: KubeRay's schemas, the RayCluster and the RayJob against each other, and the job."""
 
 import shlex
 
@@ -86,7 +86,7 @@ def test_kuberay_schema_rejects_unknown_fields_and_wrong_values(definitions, nam
 
 def test_ray_job_has_same_cluster_as_ray_cluster_except_for_gpu_workers():
     sizes = ("replicas", "minReplicas", "maxReplicas")
-    standing, job = (
+    ray_cluster, ray_job = (
         [
             {key: value for key, value in group.items() if name != "gpu" or key not in sizes}
             for name, group in groups(cluster).items()
@@ -94,7 +94,7 @@ def test_ray_job_has_same_cluster_as_ray_cluster_except_for_gpu_workers():
         + [{key: value for key, value in cluster.items() if key not in ("headGroupSpec", "workerGroupSpecs")}]
         for cluster in ray_clusters().values()
     )
-    assert standing == job
+    assert ray_cluster == ray_job
 
 
 def test_ray_version_is_the_installed_one():
@@ -136,7 +136,7 @@ def test_autoscaling_cluster_sets_the_variable_that_makes_a_training_wait_for_no
         assert cluster["enableInTreeAutoscaling"] is True
     for group in ray_clusters()["raycluster.yaml"]["workerGroupSpecs"]:
         assert group["replicas"] == group["minReplicas"] == 0 < group["maxReplicas"]
-    assert SETTINGS["data"][AUTOSCALES] == "1", "training would be refused"
+    assert SETTINGS["data"][AUTOSCALES] == "1", "training would be rejected"
 
 
 # Access.

@@ -38,7 +38,7 @@ def test_launcher_rejects_an_unknown_field(config):
 def test_launcher_that_starts_without_workers_sets_the_variable_that_makes_a_training_wait(config):
     gpu = config["available_node_types"]["gpu"]
     assert gpu["min_workers"] == 0 < gpu["max_workers"] <= config["max_workers"]
-    assert f"{AUTOSCALES}=1" in options(config, "env"), "training would be refused"
+    assert f"{AUTOSCALES}=1" in options(config, "env"), "training would be rejected"
 
 
 def test_machines_have_a_security_group_of_their_own(config):

@@ -44,7 +44,7 @@ def batch_of(*rows):
     case, *x = zip(*rows, strict=True) if rows else ((), (), ())
     image = torch.tensor(x, dtype=torch.float32).T.reshape(len(rows), 1, 1, 2)
     case = torch.tensor(case, dtype=torch.int64)
-    return Batch(image, torch.zeros_like(image), case, torch.zeros_like(case), {"draw": torch.zeros(len(rows), 1)})
+    return Batch(image, torch.zeros_like(image), case, torch.zeros_like(case), {"noise": torch.zeros(len(rows), 1)})
 
 
 def zero_entropy(count):

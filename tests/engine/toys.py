@@ -33,7 +33,7 @@ class Toy:
         self.stages = stages or (stage(),)
 
     def sample(self, stage, rng):
-        return {"draw": rng.uniform(size=1).astype(np.float32)}
+        return {"noise": rng.uniform(size=1).astype(np.float32)}
 
     def losses(self, phase, batch):
         product = self.networks["first"]() * self.networks["second"]()

@@ -19,7 +19,7 @@ def test_delta_of_epsilon_0_is_total_variation():
 
 
 def test_delta_of_matches_optimal_test_of_two_normals():
-    """The best test between N(0, 1) and N(1, 1) says "1" above 1/2 + epsilon: P(hit) - e^epsilon P(false alarm)."""
+    """The best test between N(0, 1) and N(1, 1) decides "1" above 1/2 + epsilon: P(hit) - e^epsilon P(false alarm)."""
     above = 0.5 + 1.0
     assert delta_of(1.0, 1.0) == pytest.approx(norm.sf(above, loc=1) - math.e * norm.sf(above))
 

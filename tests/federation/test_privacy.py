@@ -344,9 +344,9 @@ def test_releases_raise_for_missing_ledger(tmp_path, rounds, place):
     (tmp_path / "ledger.json").unlink()
     if place == "link":
         (tmp_path / "ledger.json").symlink_to("nowhere")
-    for opened in (lambda: Releases.open(tmp_path, terms()), lambda: released_rounds(tmp_path)):
+    for use in (lambda: Releases.open(tmp_path, terms()), lambda: released_rounds(tmp_path)):
         with pytest.raises(FederationError, match=r"ledger\.json: is missing, and without it the releases are unknown"):
-            opened()
+            use()
 
 
 def test_releases_keep_newest_two_and_reject_older_round(tmp_path):

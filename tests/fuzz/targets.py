@@ -297,16 +297,16 @@ def _read_outcomes(root: Path) -> Outcome:
 
 
 def _ledger(root: Path) -> None:
-    opened = Releases.open(root, None)
+    releases = Releases.open(root, None)
     for round in (1, 2):
-        opened.once(round, lambda round=round: {"w": np.full(3, round, np.float32)})  # type: ignore[misc]
+        releases.once(round, lambda round=round: {"w": np.full(3, round, np.float32)})  # type: ignore[misc]
 
 
 def _read_ledger(root: Path) -> Outcome:
     """As a restarted server or site of a federation."""
-    opened = Releases.open(root, None)
-    released = [opened.of(round) for round in opened.rounds]
-    return Outcome([opened.to_dict(), [digest(*parts.values()) for parts in released if parts is not None]])
+    releases = Releases.open(root, None)
+    released = [releases.of(round) for round in releases.rounds]
+    return Outcome([releases.to_dict(), [digest(*parts.values()) for parts in released if parts is not None]])
 
 
 EGRESS = "egress.jsonl"

@@ -55,7 +55,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return build
 
 
-def attempt(target: Target, pristine: Path, before: Outcome, folder: Path, seed: int) -> None:
+def assert_damage_is_noticed_or_harmless(
+    target: Target, pristine: Path, before: Outcome, folder: Path, seed: int
+) -> None:
     """Damage one file and read: an error of one line, or what was there before where any damage must be noticed."""
     rng = np.random.default_rng([seed, *target.name.encode()])
     root = folder / "root"
@@ -71,7 +73,7 @@ def attempt(target: Target, pristine: Path, before: Outcome, folder: Path, seed:
         assert "Traceback" not in problem, what
     elif target.is_checked(file) and after.warnings == before.warnings:
         assert after == before, f"{what}: not noticed"
-    # What the product made can be made again; what lies elsewhere is somebody's.
+    # What the product made can be made again; files elsewhere are the user's.
     lost = [other.name for other, inode in inodes.items() if other.parent != file.parent and _inode(other) != inode]
     assert not lost, f"{what}: {lost} lost or written again"
 
@@ -98,7 +100,7 @@ def run_many(target: Target, built: Any, tmp_path: Path, seeds: range) -> None:
     for seed in seeds:
         folder = tmp_path / str(seed)
         folder.mkdir()
-        attempt(target, pristine, before, folder, seed)
+        assert_damage_is_noticed_or_harmless(target, pristine, before, folder, seed)
         shutil.rmtree(folder)
 
 

@@ -85,7 +85,7 @@ def test_guide_output_blocks_follow_commands(page):
     kinds = [block.kind for block in page.blocks]
     assert set(kinds) <= {"sh", "text", "console"}
     for before, kind in zip(["", *kinds], kinds, strict=False):
-        assert kind != "text" or before == "sh", "what is shown follows what says it"
+        assert kind != "text" or before == "sh", "output follows its command"
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)

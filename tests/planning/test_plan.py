@@ -126,10 +126,10 @@ def test_prepare_case_matches_prepare_scan(cohort, tmp_path):
     predictor = Predictor.load(model_folder(tmp_path / "model", ("flair",), ("wt",)))
     case = cohort.cases[0]
     folder = prepare_case(tmp_path, case, predictor.config.data, content_hash(case))
-    opened = PreparedCase.open(folder)
+    stored = PreparedCase.open(folder)
     prepared = prepare_scan(load_scan(case, predictor.modalities), predictor.config.data, predictor.regions)
-    assert opened.modalities == ("flair",)
-    assert abs(opened.image - prepared.image).max() < 1e-3
+    assert stored.modalities == ("flair",)
+    assert abs(stored.image - prepared.image).max() < 1e-3
     everything = override(predictor.config, {"data.modalities": None}).data
     assert prepare_case(tmp_path, case, everything, content_hash(case)) != folder
 

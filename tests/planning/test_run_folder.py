@@ -19,7 +19,7 @@ DATA = data_record(("a", "a"), ("b", "b"))
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 
-def opened(changes=None, data=DATA, split=SPLIT):
+def open_and_update(changes=None, data=DATA, split=SPLIT):
     config = override(CONFIG, changes or {})
     run, _ = open_run("r", config, data, COHORT, split=split)
     update_config(run, config)
@@ -27,18 +27,18 @@ def opened(changes=None, data=DATA, split=SPLIT):
 
 
 def test_open_run_resumes_with_operational_fields_changed_and_records_them(caplog):
-    opened()
-    assert opened({"train.threads": 2, "train.loaders": 1}).config().train.threads == 2
+    open_and_update()
+    assert open_and_update({"train.threads": 2, "train.loaders": 1}).config().train.threads == 2
     (message,) = caplog.messages
     changes = "train.loaders was 0, is 1; train.threads was 1, is 2"
     assert message == f"r: resumes with another config ({changes}); it changes no result"
-    assert opened().config() == CONFIG
+    assert open_and_update().config() == CONFIG
 
 
 def test_open_run_rejects_other_fields_and_names_those_that_may_change():
-    opened()
+    open_and_update()
     with pytest.raises(RunError) as rejected:
-        opened({"train.epochs": 9, "train.learning_rate": 1.0, "train.threads": 2})
+        open_and_update({"train.epochs": 9, "train.learning_rate": 1.0, "train.threads": 2})
     assert str(rejected.value) == (
         "r: was started with another config (train.epochs was 3, is 9, which changes the result; train.threads was 1, "
         "is 2, which may change); choose another --run-name"
@@ -46,8 +46,8 @@ def test_open_run_rejects_other_fields_and_names_those_that_may_change():
 
 
 def test_open_run_reports_other_data_before_the_split_that_follows_from_them():
-    opened()
+    open_and_update()
     with pytest.raises(RunError, match="r: was started with another split"):
-        opened(split=Split(("b",), ("a",), ()))
+        open_and_update(split=Split(("b",), ("a",), ()))
     with pytest.raises(RunError, match="r: was started on other data"):
-        opened(data=data_record(("c", "c")), split=Split(("c",), (), ()))
+        open_and_update(data=data_record(("c", "c")), split=Split(("c",), (), ()))

@@ -111,8 +111,8 @@ def test_report_rejects_damaged_classifier_results(tmp_path):
     with file.open() as stream:
         first, *rest = csv.reader(stream)
     with file.open("w") as stream:
-        csv.writer(stream).writerows([first, [*rest[0][:5], "stranger", *rest[0][6:]]])
-    with pytest.raises(RunError, match=r"images\.csv: .*stranger"):
+        csv.writer(stream).writerows([first, [*rest[0][:5], "vessel", *rest[0][6:]]])
+    with pytest.raises(RunError, match=r"images\.csv: .*vessel"):
         write_report(run)
     summary = run.read("evaluation/test/summary.json")
     run.write("evaluation/test/summary.json", summary | {"classes": ["glioma", "meningioma"]})

@@ -230,7 +230,7 @@ def test_report_names_sites_without_test_patients(tmp_path):
     (score,) = kept["scores"]
     score["at_sites"] = {"Leuven": score["at_sites"]["Leuven"]}
     run.write("comparison.json", kept | {"scores": [score | {"worst_site": "Leuven"}]})
-    assert "no test patients" not in write_report(run).read_text(), "nothing says who was where"
+    assert "no test patients" not in write_report(run).read_text(), "nothing states which patients a site had"
     simulate(run, {"Bergen": [], "Leuven": ["Ulm-p001"], "Ulm": []})
     page = page_text(write_report(run).read_text())
     assert "Bergen, Ulm: no test patients." in page

@@ -401,20 +401,20 @@ let errors = 0;
 addEventListener("error", () => { errors += 1; });
 addEventListener("securitypolicyviolation", () => { errors += 1; });
 addEventListener("load", () => {
-  const tell = (name, value) => document.documentElement.setAttribute("data-" + name, value);
+  const record = (name, value) => document.documentElement.setAttribute("data-" + name, value);
   const visible = [...document.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width > 50);
-  tell("shown", visible.length);
-  tell("wider", document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  record("shown", visible.length);
+  record("wider", document.documentElement.scrollWidth - document.documentElement.clientWidth);
   const column = 3, table = document.querySelector("table.sortable");
   const shown = () => [...table.tBodies[0].rows].map(row => row.cells[column].textContent).join(" ");
   if (table) {
     const button = table.tHead.rows[0].cells[column].querySelector("button");
-    button.click(); tell("rising", shown());
-    button.click(); tell("falling", shown());
+    button.click(); record("rising", shown());
+    button.click(); record("falling", shown());
     const box = document.querySelector(".show-true"), line = document.querySelector(".true-outline");
-    if (box) { box.click(); tell("outline", getComputedStyle(line).display); }
+    if (box) { box.click(); record("outline", getComputedStyle(line).display); }
   }
-  tell("errors", errors);
+  record("errors", errors);
 });
 </script>"""
 

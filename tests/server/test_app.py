@@ -42,7 +42,7 @@ def test_run_request_applies_keys_and_assignments():
         ("  train.epochs=2  ", ["train.epochs=2"]),
         ("train.epochs=2 data.modalities=t1,flair", ["train.epochs=2", "data.modalities=t1,flair"]),
         ("data.classes=no lesion,lesion seed=3", ["data.classes=no lesion,lesion", "seed=3"]),
-        ('federation.local=["critic", "painter"] seed=3', ['federation.local=["critic", "painter"]', "seed=3"]),
+        ('federation.local=["critic", "generator"] seed=3', ['federation.local=["critic", "generator"]', "seed=3"]),
     ],
 )
 def test_assignments_splits_text_at_field_names(text, fields):

@@ -238,7 +238,7 @@ def test_deploy_admits_site_after_site_toml_is_corrected(hospitals, registered, 
 
 
 class SomeModalities:
-    """The hospitals' app, and a third site's, which states T1 alone whenever it joins, and trains when it is asked."""
+    """The hospitals' app, and a third site's, which states T1 alone whenever it joins, and trains on request."""
 
     def __init__(self) -> None:
         self.kinds: list[str] = []

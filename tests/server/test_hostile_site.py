@@ -109,17 +109,17 @@ def test_finish_goes_on_without_site_whose_reply_is_nonsense(attack, tmp_path):
 
 
 def test_finish_repeats_request_to_site_that_was_down(tmp_path):
-    asked: list[int] = []
+    requested: list[int] = []
 
     def answer(message: Message, context: Context) -> Message:
         reply = honest(message, NAMES[context.node_id])
         if message.metadata.message_type == FINISH:
-            asked.append(context.node_id)
-            return with_error(8, reply) if asked.count(BAD) == 1 and context.node_id == BAD else reply
+            requested.append(context.node_id)
+            return with_error(8, reply) if requested.count(BAD) == 1 and context.node_id == BAD else reply
         return reply
 
     _, tracker, lines = federated(tmp_path, answer)
-    assert asked == [1, 2, BAD, BAD]
+    assert requested == [1, 2, BAD, BAD]
     assert "asking 1 site to save its model" in lines
     assert not [line for line in tracker.warnings if "saved no model" in line]
 

@@ -24,9 +24,9 @@ def sites_of_each_round(phantom: Path, misbehave: Callable[[Path], None], **chan
     """Three sites in Ray tasks, of which site3 does this before it trains."""
 
     def answer(message: Message, context: Context) -> Message:
-        home = Path(str(context.node_config["home"]))
-        if home.name == "site3" and message.metadata.message_type == "train":
-            misbehave(home)
+        site_folder = Path(str(context.node_config["home"]))
+        if site_folder.name == "site3" and message.metadata.message_type == "train":
+            misbehave(site_folder)
         return app(message, context)
 
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
@@ -35,8 +35,8 @@ def sites_of_each_round(phantom: Path, misbehave: Callable[[Path], None], **chan
 
 
 def test_simulate_readmits_site_after_its_process_dies(phantom):
-    def die_once(home: Path) -> None:
-        marker = home / "died"
+    def die_once(site_folder: Path) -> None:
+        marker = site_folder / "died"
         if not marker.exists():
             marker.touch()
             os._exit(1)
@@ -46,7 +46,7 @@ def test_simulate_readmits_site_after_its_process_dies(phantom):
 
 
 def test_simulate_continues_without_hanging_site(phantom):
-    def hang(home: Path) -> None:
+    def hang(site_folder: Path) -> None:
         time.sleep(3600)
 
     rounds = sites_of_each_round(phantom, hang, **{"federation.deadline_seconds": 60.0})

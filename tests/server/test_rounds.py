@@ -168,7 +168,7 @@ def test_rounds_wait_once_for_site_that_never_answers_and_record_it(phantom):
     lines: list[str] = []
     run = simulate_on(
         Simulation(request, "3"),
-        lambda folders: Hanging(app, {number: {"home": str(home)} for number, home in enumerate(folders, start=1)}),
+        lambda folders: Hanging(app, {number: {"home": str(folder)} for number, folder in enumerate(folders, start=1)}),
         write_line=lines.append,
     )
     federation = run.federation()

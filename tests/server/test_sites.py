@@ -436,7 +436,7 @@ def test_sites_ask_collects_late_reply_of_joining_node_for_the_next_round(monkey
     sites.enrol(to_all, 1, ignore_line)
     grid.silent.discard((PREFLIGHT, 2))
     assert sites.ask("train", INSTRUCTION, {}) == {}
-    assert list(sites.members) == [1], "it is not asked to score a round in which it did not train"
+    assert list(sites.members) == [1], "it gets no request to score a round in which it did not train"
     grid.silent.add((PREFLIGHT, 2))
     sites.invite(to_all, ignore_line)
     assert list(sites.members) == [1, 2]

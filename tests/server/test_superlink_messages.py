@@ -84,7 +84,7 @@ class Hospital:
 
 
 class Answering(HttpGrid):
-    """Flower's grid of a run, whose nodes answer as soon as they are asked."""
+    """Flower's grid of a run, whose nodes answer as soon as they get a message."""
 
     def __init__(self, state, answers) -> None:
         run = state.create_run(None, None, None, {}, NOOP_FEDERATION_ID, None, "none", TaskType.SERVER_APP)
@@ -120,8 +120,8 @@ def superlink(tmp_path, monkeypatch) -> Iterator[TestClient]:
         yield client
 
 
-def asked(superlink: TestClient, monkeypatch, attack) -> dict[str, Message]:
-    """The replies of an honest node and of one that answers by this attack, by who it is."""
+def replies_to_request(superlink: TestClient, monkeypatch, attack) -> dict[str, Message]:
+    """The replies of an honest node and of one that answers by this attack, by name."""
     state = superlink.app.state.linkstate_factory.state()
     honest, hostile = Hospital(state), Hospital(state)
     grid = Answering(state, {honest.number: honest.reply, hostile.number: lambda message: attack(hostile, message)})
@@ -140,7 +140,7 @@ def check_honest(reply: Message) -> None:
 def test_server_gets_replies_of_both_nodes(superlink, monkeypatch):
     flower._reject_messages_of_others()
     protect_store()
-    replies = asked(superlink, monkeypatch, lambda node, message: node.reply(message))
+    replies = replies_to_request(superlink, monkeypatch, lambda node, message: node.reply(message))
     for name in ("honest", "hostile"):
         check_honest(replies[name])
 
@@ -148,7 +148,7 @@ def test_server_gets_replies_of_both_nodes(superlink, monkeypatch):
 def test_server_gets_other_replies_while_one_is_not_uploaded(superlink, monkeypatch):
     flower._reject_messages_of_others()
     protect_store()
-    replies = asked(superlink, monkeypatch, lambda node, message: node.reply(message, upload=False))
+    replies = replies_to_request(superlink, monkeypatch, lambda node, message: node.reply(message, upload=False))
     check_honest(replies["honest"])
     assert list(replies) == ["honest"]
 
@@ -156,7 +156,9 @@ def test_server_gets_other_replies_while_one_is_not_uploaded(superlink, monkeypa
 def test_superlink_takes_no_late_reply_for_an_error_of_its_node(superlink, monkeypatch):
     """Of a reply after its deadline, the time that it has left is negative."""
     flower._reject_messages_of_others()
-    replies = asked(superlink, monkeypatch, lambda node, message: node.reply(message, upload=False, ttl=-1.0))
+    replies = replies_to_request(
+        superlink, monkeypatch, lambda node, message: node.reply(message, upload=False, ttl=-1.0)
+    )
     check_honest(replies["honest"])
     assert "hostile" not in replies or replies["hostile"].has_error()
 
@@ -170,13 +172,13 @@ def test_superlink_rejects_times_that_are_no_numbers(superlink, monkeypatch):
             node.reply(message, ttl=math.nan)
         rejected.append(raised.value.response.status_code)
 
-    replies = asked(superlink, monkeypatch, attack)
+    replies = replies_to_request(superlink, monkeypatch, attack)
     check_honest(replies["honest"])
     assert rejected == [400]
 
 
 def test_server_goes_on_without_a_reply_that_the_superlink_cannot_read(superlink, monkeypatch):
     """Here it stores NaN, as Flower does by itself; each request for the reply is then an error."""
-    replies = asked(superlink, monkeypatch, lambda node, message: node.reply(message, ttl=math.nan))
+    replies = replies_to_request(superlink, monkeypatch, lambda node, message: node.reply(message, ttl=math.nan))
     check_honest(replies["honest"])
     assert not replies["hostile"].content

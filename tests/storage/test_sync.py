@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.storage import sync as keeper
+from ganseg_dist.storage import sync
 from ganseg_dist.storage.remote import VARIABLE, RemoteFolder
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.storage.transfer import fetch
@@ -15,7 +15,7 @@ from ganseg_dist.storage.transfer import fetch
 
 @pytest.fixture(autouse=True)
 def _short_poll_interval(monkeypatch):
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sync, "LOOK_SECONDS", 0.01)
 
 
 @pytest.fixture

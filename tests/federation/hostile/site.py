@@ -1,8 +1,8 @@
 """A hostile site in a process of its own, with many keys: `python -m tests.federation.hostile.site FOLDER SERVER:PORT`.
 
 FOLDER has `keys/` and `hostile.json` with the names: `members` join as honest sites do and attack with every other
-message, `strangers` attack with their reply to the invitation. The next attack of a kind is one of `site_attacks` until
-each was sent, then a seeded random mutation of an honest reply. What was sent is written to `attempts.jsonl`.
+message, `nonmembers` attack with their reply to the invitation. The next attack of a kind is one of `site_attacks`
+until each was sent, then a seeded random mutation of an honest reply. What was sent is written to `attacks.jsonl`.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class HostileSite:
         else:
             title = f"mutation {number}"
             reply = self.mutation(message, name, number)
-        attempt = {"site": name, "run": instruction.run, "kind": kind, "round": instruction.round, "attack": title}
-        with self.lock, (self.folder / "attempts.jsonl").open("a") as file:
-            file.write(json.dumps(attempt) + "\n")
+        sent = {"site": name, "run": instruction.run, "kind": kind, "round": instruction.round, "attack": title}
+        with self.lock, (self.folder / "attacks.jsonl").open("a") as file:
+            file.write(json.dumps(sent) + "\n")
         return reply
 
     def mutation(self, message: Message, name: str, seed: int) -> Message:
@@ -78,7 +78,7 @@ def main() -> None:
     """Attack until the process is killed."""
     folder, server = Path(sys.argv[1]), sys.argv[2]
     names = json.loads((folder / "hostile.json").read_text())
-    keys = {name: folder / "keys" / f"{name}.key" for name in (*names["members"], *names["strangers"])}
+    keys = {name: folder / "keys" / f"{name}.key" for name in (*names["members"], *names["nonmembers"])}
     site = HostileSite(folder, set(names["members"]))
     serve(server, folder / "keys" / "ca.crt", keys, site.app, {})
 

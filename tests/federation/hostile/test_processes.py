@@ -71,15 +71,15 @@ class Attacked(Hub):
 def deployment(phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     make_sites(folder, phantom, SITES, answers_per_round=LIMIT)
-    names = {role: [f"{role}-{number}" for number in range(KEYS)] for role in ("members", "strangers")}
+    names = {role: [f"{role}-{number}" for number in range(KEYS)] for role in ("members", "nonmembers")}
     (folder / "hostile.json").write_text(json.dumps(names))
-    keys = [*SITES, *names["members"], *names["strangers"]]
+    keys = [*SITES, *names["members"], *names["nonmembers"]]
     make_certificates(folder / "keys", ["localhost"], keys, days=2)
     with processes(folder, **environment(), PYTHONPATH=str(ROOT), GANSEG_STORE=str(folder / "store")) as started:
         attacked = Attacked(folder, started)
         attacked.start_server()
-        home = f"FLWR_HOME={folder / 'state' / 'flower'}"
-        started.run("env", home, sys.executable, "-c", REGISTER, folder / "state", *keys, seconds=ANSWERED)
+        flower_home = f"FLWR_HOME={folder / 'state' / 'flower'}"
+        started.run("env", flower_home, sys.executable, "-c", REGISTER, folder / "state", *keys, seconds=ANSWERED)
         yield attacked
 
 
@@ -97,14 +97,14 @@ def test_federations_go_on_beside_hostile_site(deployment):
     honest.kill()
     hostile.kill()
 
-    attempts = [json.loads(line) for line in (deployment.folder / "attempts.jsonl").read_text().splitlines()]
-    sent = Counter(each["kind"] for each in attempts)
-    named = {kind: {each["attack"] for each in attempts if each["kind"] == kind} for kind in BY_KIND}
+    attacks_sent = [json.loads(line) for line in (deployment.folder / "attacks.jsonl").read_text().splitlines()]
+    sent = Counter(each["kind"] for each in attacks_sent)
+    named = {kind: {each["attack"] for each in attacks_sent if each["kind"] == kind} for kind in BY_KIND}
     for kind, attacks in BY_KIND.items():
         assert attacks.keys() <= named[kind]
         assert sent[kind] >= len(attacks) + MUTATIONS
     short = {FINGERPRINT: "fingerprint", TRAIN: "train", EVALUATE: "evaluate"}
-    for each in attempts:
+    for each in attacks_sent:
         if each["attack"] in BY_KIND[each["kind"]] and each["kind"] in short:
             assert (each["run"], each["site"], short[each["kind"]]) in recorded, each
     assert output.count("takes no part: ") >= MUTATIONS / 2
@@ -130,8 +130,8 @@ def test_sites_send_nothing_against_policy_to_hostile_server(deployment):
     honest = deployment.start_keys("honest", "north")
     west = deployment.start_node("west")
     west.wait_for("SuperNode ID: ", seconds=STARTED)
-    home = f"FLWR_HOME={deployment.folder / 'state' / 'flower'}"
-    attack = deployment.started.start("attack", "env", home, "flwr", "run", app, "federation", "--stream")
+    flower_home = f"FLWR_HOME={deployment.folder / 'state' / 'flower'}"
+    attack = deployment.started.start("attack", "env", flower_home, "flwr", "run", app, "federation", "--stream")
     attack.wait_for("west: " + FINISH, seconds=ATTACKED)
     attack.process.wait(STARTED)
     honest.kill()
@@ -154,14 +154,14 @@ def test_sites_send_nothing_against_policy_to_hostile_server(deployment):
     assert_manifests_hold(deployment.folder, ("north", "west"))
     kinds = Counter(entry.kind for entry in entries(deployment.folder / "north")[len(before) :])
     replies = sum((Counter(each) for each in outcome["north"].values()), Counter())
-    assert kinds.total() == replies.total(), "every attempt is recorded"
+    assert kinds.total() == replies.total(), "every attack is recorded"
     assert kinds["error"] == replies.total() - replies["answer"]
     assert kinds["train"] + kinds["evaluate"] <= 2 * LIMIT
 
 
-def entries(home: Path) -> list:
+def entries(site: Path) -> list:
     found: list = []
-    with (home / "egress.jsonl").open("rb") as lines:
+    with (site / "egress.jsonl").open("rb") as lines:
         assert not verify(lines, found.append).faults
     return found
 

@@ -8,7 +8,7 @@ from ganseg_dist.systems.ganet_seg.feedback_evidence import DILATION, EROSION, R
 from tests.inference.untrained import predictor
 
 ROWS, COLUMNS = np.mgrid[:48, :48]
-BODY = (ROWS - 24) ** 2 + (COLUMNS - 24) ** 2 < 22**2
+FOREGROUND = (ROWS - 24) ** 2 + (COLUMNS - 24) ** 2 < 22**2
 TRUTH = (ROWS - 24) ** 2 + (COLUMNS - 22) ** 2 < 8**2
 
 
@@ -18,8 +18,8 @@ def system(tmp_path):
 
 
 def evidence(system, slices=14, patients=7):
-    image = np.where(BODY, 0.25, -1.0).astype(np.float32)[None, None].repeat(slices, 0).repeat(2, 1)
-    image += 0.01 * np.random.default_rng(0).normal(size=image.shape).astype(np.float32) * BODY
+    image = np.where(FOREGROUND, 0.25, -1.0).astype(np.float32)[None, None].repeat(slices, 0).repeat(2, 1)
+    image += 0.01 * np.random.default_rng(0).normal(size=image.shape).astype(np.float32) * FOREGROUND
     masks = np.broadcast_to(TRUTH.astype(np.uint8), (slices, 1, 48, 48))
     return feedback_evidence(system, image, masks, [f"p{index % patients}" for index in range(slices)])
 
@@ -68,7 +68,7 @@ def test_feedback_evidence_perturbs_masks_by_stated_sizes(system, monkeypatch):
     assert area["eroded"] == pytest.approx(np.pi * (8 - EROSION) ** 2, rel=0.25)
     assert area["dilated"] == pytest.approx(np.pi * (8 + DILATION) ** 2, rel=0.25)
     assert area["shifted"] == pytest.approx(TRUTH.sum())
-    assert area["whole foreground"] == pytest.approx(BODY.sum(), rel=1e-4)
+    assert area["whole foreground"] == pytest.approx(FOREGROUND.sum(), rel=1e-4)
     assert area["empty"] == 0
     assert (found.grown.mean, found.shrunk.mean) == (0, 1)
 
