@@ -212,7 +212,7 @@ def test_make_phantom_patients_do_not_depend_on_count(phantom_folder, tmp_path):
 def test_make_phantom_with_another_seed_differs(phantom_folder, tmp_path):
     make_phantom(tmp_path / "other", patients=1, sites=1, seed=5, healthy=0, spacing_mm=5.0)
     first = "BraTS20_Training_001"
-    for name in ("t1", "seg"):
+    for name in (*MODALITIES, "seg"):
         assert not np.array_equal(volume(tmp_path / "other", first, name), volume(phantom_folder, first, name))
 
 

@@ -237,7 +237,11 @@ def test_check_reports_image_of_two_patients(cohort):
 def test_check_reports_reoriented_image_of_two_patients(cohort):
     shutil.copy(cohort / "ada" / "t2.nii.gz", cohort / "cleo" / "t2.nii.gz")
     reorient_file(cohort / "cleo" / "t2.nii.gz")
-    assert "duplicate-image" in {finding.check for finding in findings(cohort)}
+    found = [finding for finding in findings(cohort) if finding.check != "unregistered"]
+    assert [(finding.case, finding.check, finding.severity) for finding in found] == [
+        ("cleo", "duplicate-image", "error")
+    ]
+    assert "t2 is the same image as in case ada of patient ada" in found[0].problem
 
 
 @pytest.mark.parametrize("skull", [False, True], ids=["brain", "head"])
@@ -257,7 +261,8 @@ def test_check_reports_duplicated_patient_with_other_bytes(cohort):
     for file in (cohort / "ada").iterdir():
         edit_voxels(file, lambda v: v)
         save(cohort / "cleo" / file.name, voxels(file).astype(np.float32))  # other bytes, the same voxels
-    assert only_finding(cohort).check == "duplicate-image"
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("cleo", "duplicate-image", "error")
 
 
 def test_check_reports_case_listed_twice(cohort):

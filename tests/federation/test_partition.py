@@ -185,7 +185,8 @@ def test_partition_rejects_non_positive_alpha(skew):
 
 @pytest.mark.parametrize("skew", ["zipf", "", "dirichlet"])
 def test_partition_rejects_unknown_skew(skew):
-    assert "fets" in partition_error(ConfigError, patients(9), 2, skew)
+    error = partition_error(ConfigError, patients(9), 2, skew)
+    assert error.startswith(f"--skew {skew}: is not known; write dirichlet:ALPHA, such as dirichlet:0.5, or fets")
 
 
 def test_partition_by_hospital_rejects_skew():
