@@ -159,7 +159,7 @@ def test_site_stops_answering_round_that_is_requested_again_and_again(hospital, 
     assert_denied(hospital, replies[2], DENIED, "round 1 was answered 2 times, and the policy permits 2")
 
 
-def test_site_stops_at_its_own_budget_whatever_the_server_plans(hospital, phantom):
+def test_site_stops_at_its_own_budget_for_any_plan_of_the_server(hospital, phantom):
     """The server sets noise and no budget, and plans one round; every further run would add to what has left."""
     one = {"federation.rounds": 1, "train.epochs": 1}
     hospital.policy(phantom, privacy=PrivacyDemand(epsilon=8.0))
@@ -251,7 +251,7 @@ def test_site_withholds_numbers_of_few_patients(hospital, phantom):
     assert "dice_wt" in scored.content.metric_records["metrics"]
 
 
-def test_time_limit_interrupts_whatever_the_site_does():
+def test_time_limit_interrupts_with_policy_error():
     with pytest.raises(PolicyError, match=r"takes longer than 0\.0005 minutes"), time_limit(5e-4):
         time.sleep(10)
 

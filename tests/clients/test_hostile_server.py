@@ -68,7 +68,7 @@ def test_site_repeats_no_name_of_arrays_that_it_rejects(kind, tmp_path):
     assert "all/good" not in (tmp_path / "site.log").read_text()
 
 
-def test_site_log_indents_what_follows_an_entry(tmp_path, monkeypatch):
+def test_site_log_indents_and_truncates_traceback_of_an_entry(tmp_path, monkeypatch):
     """An unexpected error's traceback may quote the server."""
 
     def fail(*_: object) -> None:

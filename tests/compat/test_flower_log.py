@@ -128,7 +128,7 @@ def test_flower_logs_in_the_expected_wording():
     assert "For more information, visit:" in exits
 
 
-def test_explain_flower_log_makes_what_others_sent_printable(flower, caplog):
+def test_explain_flower_log_escapes_text_of_others(flower, caplog):
     explain_flower_log()
     flower.info("[RUN %s, ROUND %s]", 7, "3]\nINFO :  finished: /all/good\x1b[2J")
     (line,) = caplog.messages

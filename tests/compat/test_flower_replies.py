@@ -64,7 +64,7 @@ def test_inflated_bytes_are_those_of_the_arrays():
 
 
 @pytest.mark.parametrize("change", ["chunks", "arrays", "records"])
-def test_inflated_bytes_count_what_is_named_again(change):
+def test_inflated_bytes_count_repeated_objects_each_time(change):
     assert inflated_bytes(spoilt(change, 100_000)) > 100_000 * 100
 
 

@@ -92,7 +92,7 @@ def test_file_called_ignores_letter_case(tmp_path):
         (lambda place: None, "no such file"),
     ],
 )
-def test_check_file_and_read_json_report_what_is_no_file(tmp_path, make, problem):
+def test_check_file_and_read_json_reject_other_than_regular_file(tmp_path, make, problem):
     make(tmp_path / "list.json")
     for read in (check_file, read_json):
         with pytest.raises(DataError) as caught:

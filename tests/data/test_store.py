@@ -67,7 +67,7 @@ def test_prepared_case_float16_separates_tissue_from_background(case, tmp_path):
     assert (stored.image[prepared.image == -1] == -1).all()
 
 
-def test_prepare_case_twice_changes_nothing(case, tmp_path):
+def test_prepare_case_keeps_prepared_case_unchanged(case, tmp_path):
     content = content_hash(case)
     folder = prepare_case(tmp_path, case, CONFIG, content)
     before = contents(tmp_path)

@@ -205,7 +205,7 @@ def test_signal_before_the_time_limit_ends_the_training_and_requeues_the_job(slu
     ],
     ids=["no words", "no job", "missing folder", "no folder"],
 )
-def test_missing_input_is_one_line_and_starts_nothing(slurm, words, variables, code, message):
+def test_missing_input_prints_one_line_and_starts_nothing(slurm, words, variables, code, message):
     found, error = slurm.run(*words, **variables)
     assert found == code
     assert error.startswith(message)

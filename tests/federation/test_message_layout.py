@@ -49,7 +49,7 @@ def packed(data: bytes, dtype="float32", shape=(2, 3), stype="numpy.ndarray") ->
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 3), (1, 1)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8, np.uint32, np.int64, np.uint8])
-def test_view_reads_what_np_save_writes(dtype, shape):
+def test_view_reads_arrays_of_np_save(dtype, shape):
     array = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
     file = io.BytesIO()
     np.save(file, array)

@@ -19,7 +19,7 @@ def pair(tmp_path):
     return tmp_path
 
 
-def test_public_key_has_one_fingerprint_whatever_file_it_comes_from(pair):
+def test_public_key_has_same_fingerprint_from_each_file_format(pair):
     key = PublicKey.read(pair / "north.pub")
     assert PublicKey.of_secret(pair / "north.key") == key == PublicKey.from_pem(key.pem)
     assert is_name(key.fingerprint, KeyFingerprint)

@@ -78,7 +78,7 @@ def test_difference_names_end_with_other_code_of_same_protocol():
         (PROTOCOL - 1, f"upgrade the server to ganseg-dist {__version__}"),
     ],
 )
-def test_instruction_of_other_protocol_names_end_to_upgrade_whatever_else_changed(protocol, remedy):
+def test_instruction_of_other_protocol_names_end_to_upgrade_despite_unknown_fields(protocol, remedy):
     fields = json.loads(INSTRUCTION.to_json()) | {"protocol": protocol, "a field of that protocol": 1}
     with pytest.raises(OtherProtocolError, match=remedy) as caught:
         RoundInstruction.from_json(json.dumps(fields))

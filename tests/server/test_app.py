@@ -74,7 +74,7 @@ def test_run_request_rejects_invalid_settings(keys, message):
     ],
     ids=["of this package", "of Flower", "no Exception"],
 )
-def test_app_prints_one_line_for_an_error_and_raises_what_flower_takes_for_a_failure(monkeypatch, capsys, error, line):
+def test_app_prints_one_line_for_an_error_and_raises_so_that_flower_fails_the_run(monkeypatch, capsys, error, line):
     def fail(*_: object) -> None:
         raise error
 
