@@ -113,16 +113,16 @@ def test_node_shows_its_key_and_keeps_trying_while_the_server_does_not_answer(no
 
 
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("change", "line", "code"),
     [
-        ({"key": "north.pub"}, "north.pub: is no secret key of a node; give the NODE.key"),
-        ({"authority": "north.pub"}, "north.pub: is no authority's certificate"),
-        ({"superlink": "hub"}, "hub: is no HOST:PORT"),
+        ({"key": "north.pub"}, "north.pub: is no secret key of a node; give the NODE.key", 2),
+        ({"authority": "north.pub"}, "north.pub: is no authority's certificate", 1),
+        ({"superlink": "hub"}, "hub: is no HOST:PORT", 1),
     ],
 )
-def test_node_rejects_wrong_files_before_connecting(node, change, line, capsys):
+def test_node_rejects_wrong_files_before_connecting(node, change, line, code, capsys):
     def never(try_again, accepted):
         raise AssertionError
 
-    assert node(never, **change) != 0
+    assert node(never, **change) == code
     assert line in capsys.readouterr().err.splitlines()[-1]
