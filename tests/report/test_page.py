@@ -452,11 +452,11 @@ def browser_attributes(chromium: str, path: Path, width: int, scratch: Path) -> 
 
 def test_report_of_unfinished_run_shows_epochs_of_newest_checkpoint(tmp_path):
     run = just_trained_run(tmp_path)
-    (run.folder / "history.json").rename(tmp_path / "kept.json")
+    (run.folder / "history.json").rename(tmp_path / "history.aside.json")
     assert "No training curves yet" in write_report(run).read_text()
     whole = run.checkpoints / "step-000000003-stage-0"
     whole.mkdir(parents=True)
-    history = json.loads((tmp_path / "kept.json").read_text())
+    history = json.loads((tmp_path / "history.aside.json").read_text())
     described = sealed({"format": FORMAT, "position": asdict(Position(history=[Epoch(**epoch) for epoch in history]))})
     (whole / "state.json").write_text(json.dumps(described))
     half_written = run.checkpoints / "step-000000006-stage-0"

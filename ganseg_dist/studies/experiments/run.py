@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.trial import ScoredTrial, Trial, TrialResult
 from ganseg_dist.tracking.results import log_evaluation, score_metrics
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
+from ganseg_dist.training.run_training import only_trainer
 from ganseg_dist.training.session import train_session
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def run_experiment(
         mapper: runs the trials in place of either.
         task: label of the progress bar, after the kind.
 
-    Raises RunError when the name belongs to other trials, or a trial fails, with the message of the first failure;
-    results of finished trials are kept.
+    Raises RunError when the name belongs to other trials, another process runs them, or a trial fails, with the
+    message of the first failure; results of finished trials are kept.
     """
     convention = display_convention()
     request = {
@@ -107,8 +108,12 @@ def run_experiment(
     }
     study = Study.of_request(named_run(name), request)
     problems = []
-    with nullcontext() if local else cluster_with_shared_paths(data), bar(f"{kind}: {task}") as advance:
+    with ExitStack() as stack:
+        if not local:
+            stack.enter_context(cluster_with_shared_paths(data))
+        advance = stack.enter_context(bar(f"{kind}: {task}"))
         study.begin()
+        stack.enter_context(only_trainer(study.run))
         remaining = study.remaining()
         parent = open_parent(study.folder, kind, _common_params(study))
         jobs = [

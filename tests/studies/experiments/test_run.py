@@ -15,6 +15,7 @@ from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.trial import TrialResult
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.tracked_run import TrackedRun
+from ganseg_dist.training.run_training import only_trainer
 
 STUDY = {"kind": "folds", "labels": "brats", "trials": {"first": {}}}
 
@@ -93,3 +94,15 @@ def test_run_experiment_repeats_trial_with_damaged_result(damage, tmp_path, own_
     assert again == first, "0.61, as it was scored"
     assert done == ["e.one", "e.two", "e.one"], "and the other one is kept"
     assert damage is None or f"{file}: is damaged" in caplog.text
+
+
+def test_run_experiment_rejects_study_that_another_process_runs(tmp_path, own_runs):
+    done.clear()
+    study = named_run("e")
+    study.folder.mkdir(parents=True)
+    study.write(
+        "study.json", {"kind": "robustness", "data": str(tmp_path), "labels": None, "trials": {"one": {"run": "r"}}}
+    )
+    with only_trainer(study), pytest.raises(RunError, match="e: is being trained by another process"):
+        run_experiment("e", "robustness", (Part("one"),), tmp_path, work=_scored)
+    assert done == []
