@@ -1,6 +1,7 @@
 """The settings of `flwr run`, as pyproject.toml lists them, and the request that the server makes of them."""
 
 import logging
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import RunNotRunningException
 
 from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.runs import Run, named_run
+from ganseg_dist.storage.transfer import send
 from ganseg_dist.systems import recipe
 from server import app as module
 from server.app import FlowerRunRequest, assignments
@@ -97,3 +100,26 @@ def test_app_leaves_other_errors_to_flower(monkeypatch):
     monkeypatch.setattr(module, "_deployed", fail)
     with pytest.raises(ZeroDivisionError):
         module.main(InProcessGrid(lambda message, context: message, {}), Context(1, 0, {}, RecordDict(), KEYS))
+
+
+def test_app_fetches_copy_of_run_before_it_resumes_and_only_once(monkeypatch, tmp_path, remote, capsys):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    folder = named_run("together").folder
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    send(folder, remote)
+    shutil.rmtree(tmp_path / "runs")
+    texts = []
+
+    def resume(*_: object) -> Run:
+        texts.append((folder / "run.json").read_text())
+        return named_run("together")
+
+    monkeypatch.setattr(module, "_deployed", resume)
+    context = Context(1, 0, {}, RecordDict(), KEYS | {"run-name": "together"})
+    for _ in range(2):
+        module.main(InProcessGrid(lambda message, context: message, {}), context)
+    assert texts == ["{}", "{}"]
+    fetching, finished, again = capsys.readouterr().out.splitlines()
+    assert fetching == f"Fetching together from {remote.display_uri}: 2 bytes"
+    assert finished == again == f"finished: {folder}"
