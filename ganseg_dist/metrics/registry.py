@@ -33,13 +33,15 @@ class Score:
     of_scan: bool = False
     """Whether it is measured on one region of a whole scan by `metrics.segmentation.case_scores`: `wt/dice` in a row
     of results, `dice_wt` among the scores of an epoch."""
+    needs_foreground: bool = False
+    """Whether it needs the image's foreground beside the masks."""
 
 
 ABOVE_0 = (0.0, math.inf)
 
 
-def _share(name: str, label: str) -> Score:
-    return Score(name, label, of_scan=True)
+def _share(name: str, label: str, *, needs_foreground: bool = False) -> Score:
+    return Score(name, label, of_scan=True, needs_foreground=needs_foreground)
 
 
 def _distance(name: str, label: str) -> Score:
@@ -55,7 +57,7 @@ REGISTERED = (
     _share("iou", "IoU"),
     _share("sensitivity", "Sensitivity"),
     _share("specificity", "Specificity"),
-    _share("foreground_specificity", "Specificity within the foreground"),
+    _share("foreground_specificity", "Specificity within the foreground", needs_foreground=True),
     _distance("hd95", "HD95"),
     _share("lesion_dice", "Lesion-wise Dice"),
     _distance("lesion_hd95", "Lesion-wise HD95"),

@@ -29,6 +29,7 @@ from ganseg_dist.evaluation.probabilities import INDEX, KeptCase, keep_probabili
 from ganseg_dist.inference.model_folder import Thresholds, weights_digest
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import threshold_table
+from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.segmentation import case_scores, dice_score, iou_score, sensitivity
 from ganseg_dist.planning.mapper import Bar, no_bar
 from ganseg_dist.runs import SWEEP, Run, named_run
@@ -49,8 +50,8 @@ REALISM = "threshold.realism"
 """Name of the threshold of realism, below which a slice is called abnormal."""
 SLICE_SCORES = ("youden_j", "accuracy")
 """Scores of classifying slices as abnormal (GANet-Seg, Table 1)."""
-MASK_SCORES = tuple(score for score in ON_WHOLE_SCANS if score != "foreground_specificity")
-"""Scores of masks that need no image, as none is stored with the probabilities."""
+MASK_SCORES = tuple(score for score in ON_WHOLE_SCANS if not find_score(score).needs_foreground)
+"""Scores that need the masks alone: no image is stored with the probabilities."""
 BOX_SCORES = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
 """Scores that need only the box around the masks, and no surfaces or lesions."""
 
