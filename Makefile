@@ -37,8 +37,8 @@ test: $(READY)   ## the suite, on TESTERS processes (2)
 coverage: $(READY) ## which lines the suite leaves out; twice its time
 	$(BIN)/pytest -m 'not slow' $(PARALLEL) --cov
 
-test-all: test   ## and its many kills and servers, one after the other
-	$(BIN)/pytest -m slow
+test-all: test   ## and its many kills, servers and long runs; about an hour more
+	$(BIN)/pytest -m slow $(PARALLEL)
 
 check: $(READY)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
