@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from clients.egress import EgressManifest
 from ganseg_dist.atomic import write_json
-from ganseg_dist.cli.audit import Summary, _verify_manifest
+from ganseg_dist.cli.audit import EgressCounts, _verify_manifest
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.checks.case_checks import check_case
 from ganseg_dist.data.checks.cohort_checks import check_cohort, expected_modalities
@@ -321,7 +321,7 @@ def _egress(root: Path) -> None:
 
 def _read_egress(root: Path) -> Outcome:
     """As `ganseg audit --head` does, and then the hospital's client."""
-    summary = Summary()
+    summary = EgressCounts()
     verdict = _verify_manifest(root / EGRESS, summary, (root / "head").read_text())
     EgressManifest(root / EGRESS)
     return Outcome(str(summary.to_dict()), tuple(fault.problem for fault in verdict.faults))
