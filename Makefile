@@ -10,6 +10,8 @@ READY  := $(VENV)/.ready
 export DO_NOT_TRACK = true
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
+# Empty: the tests start many processes, and each would compile every module again.
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 
