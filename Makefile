@@ -40,7 +40,8 @@ coverage: $(READY) ## which lines the suite leaves out; twice its time
 	$(BIN)/pytest -m 'not slow' $(PARALLEL) --cov
 
 test-all: test   ## and its many kills, servers and long runs; about an hour more
-	$(BIN)/pytest -m slow $(PARALLEL)
+	$(BIN)/pytest -m 'slow and not alone' $(PARALLEL)
+	$(BIN)/pytest -m 'slow and alone'
 
 check: $(READY)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .

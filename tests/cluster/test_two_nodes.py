@@ -22,7 +22,8 @@ from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import train_session
 from tests.cluster.two_nodes import TwoNodes, two_nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("own_runs")]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600), pytest.mark.usefixtures("own_runs")]
+"""A node counts as lost after two seconds."""
 
 LONG = {"system.gan": False, "system.supervised_epochs": 2000, "train.epochs": 2000}
 """More epochs than any of these tests waits for."""
