@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import ray
@@ -58,6 +59,7 @@ def driver(address: str) -> Iterator[None]:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray notes the address there too, and makes it only where its folder is
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets of Ray's lie in it, whose paths are limited
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": folder, "_system_config": SOON})
     try:
