@@ -12,7 +12,7 @@ from ganseg_dist.federation.egress_manifest import verify
 from tests.deploy.flower import ANSWERED, SHORT, STARTED, Hub, environment, make_sites
 from tests.deploy.processes import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 HOSPITALS = ("north", "south", "unregistered")
 SPY = {

@@ -8,7 +8,7 @@ from ganseg_dist.federation.public_key import PublicKey, short_key
 from tests.deploy.flower import ANSWERED, SCRIPTS, SHORT, STARTED, Hub, environment, make_sites
 from tests.deploy.processes import Running, processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 HOSPITALS = {"north": "north", "south": "south", "west": "south"}
 """By the registered name, what the hospital calls itself."""

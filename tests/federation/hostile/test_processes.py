@@ -14,7 +14,7 @@ from tests.deploy.flower import ANSWERED, ROOT, STARTED, Hub, environment, make_
 from tests.deploy.processes import Running, processes
 from tests.federation.hostile.site_attacks import BY_KIND, CONFIG
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3000)]
 
 MUTATIONS = 1000
 KEYS = 64
