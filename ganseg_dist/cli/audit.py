@@ -50,7 +50,7 @@ def audit(
         "end, or a rewritten file, show in no other way. 64 zeros: nothing had left.",
     ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Every tensor and number by its name."),
-    as_json: bool = typer.Option(False, "--json", help="EgressCounts and all faults as JSON on stdout."),
+    as_json: bool = typer.Option(False, "--json", help="Summary and all faults as JSON on stdout."),
 ) -> None:
     """Verify a hospital's record of what left it, and sum it up.
 
