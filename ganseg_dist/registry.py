@@ -93,13 +93,19 @@ def strategies() -> Mapping[str, Any]:
 def readers() -> Mapping[str, Any]:
     """The readers by name, in the order in which they are tried on a folder; at the same `order`, our own first.
 
-    Raises ConfigError for an entry point that cannot be loaded, is no Reader or has another reader's name.
+    Raises ConfigError for an entry point that cannot be loaded, is no Reader, has another reader's name, or has not the
+    name that its reader states, which runs record as their layout.
     """
     instances = {name: load(f"{READERS_PACKAGE}.{name}:READER") for name in published_readers()}
     base = load("ganseg_dist.data.readers.shared.base:Reader")
     everyone = _with_packages(
         instances, READERS_GROUP, "reader", f"instance of {base.__module__}.Reader", lambda x: isinstance(x, base)
     )
+    for name, reader in everyone.items():
+        if reader.name != name:
+            raise ConfigError(
+                f"the entry point {name} of {READERS_GROUP} names reader {reader.name}; give both one name"
+            )
     return dict(sorted(everyone.items(), key=lambda named: named[1].order))
 
 

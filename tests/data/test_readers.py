@@ -21,16 +21,26 @@ def test_readers_try_manifest_first_and_class_folder_last():
 
 
 @pytest.fixture
-def class_as_reader(monkeypatch):
-    """An installed package's entry point that names a reader's class instead of an instance."""
-    point = EntryPoint("stacks", "ganseg_dist.data.readers.brats:BratsReader", registry.READERS_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.READERS_GROUP else [])
-    registry.readers.cache_clear()
-    yield
+def install(monkeypatch):
+    """Installs an entry point of a reader, called `stacks`."""
+
+    def one(value: str) -> None:
+        point = EntryPoint("stacks", value, registry.READERS_GROUP)
+        monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.READERS_GROUP else [])
+        registry.readers.cache_clear()
+
+    yield one
     registry.readers.cache_clear()
 
 
-@pytest.mark.usefixtures("class_as_reader")
-def test_read_cohort_rejects_entry_point_that_is_no_reader(phantom):
-    with pytest.raises(ConfigError, match=r"stacks of ganseg\.readers is no instance of .*Reader; fix or uninstall"):
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("BratsReader", r"stacks of ganseg\.readers is no instance of .*Reader; fix or uninstall"),
+        ("READER", r"stacks of ganseg\.readers names reader brats; give both one name"),
+    ],
+)
+def test_read_cohort_rejects_entry_point_that_is_no_reader_or_has_another_name(phantom, install, value, problem):
+    install(f"ganseg_dist.data.readers.brats:{value}")
+    with pytest.raises(ConfigError, match=problem):
         read_cohort(phantom)
