@@ -193,7 +193,7 @@ class SiteNode:
         data = DataRecord.model_validate(ready["data"])
         site.finish(instruction, received, data)
         now = datetime.datetime.now(datetime.UTC)
-        began = sent.began.get(instruction.run, now)
+        began = datetime.datetime.fromisoformat(sent.began.get(instruction.run, now.isoformat()))
         facts = {
             "status": "finished",
             "created": began.isoformat(timespec="seconds"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,8 +27,8 @@ class Sent:
     """Runs to which a score was sent."""
     private: dict[str, dict[int, float]] = field(default_factory=dict)
     """By run and round, the noise multiplier of an update to which the site added noise."""
-    began: dict[str, datetime.datetime] = field(default_factory=dict)
-    """By run, when its first message left."""
+    began: dict[str, str] = field(default_factory=dict)
+    """By run, when its first message left: the entry's time, in ISO 8601."""
 
     @classmethod
     def read(cls, manifest: Path) -> Sent:
@@ -49,7 +48,7 @@ class Sent:
 
     def _add(self, entry: Entry) -> None:
         self.answers[entry.run, entry.round] += 1
-        self.began.setdefault(entry.run, datetime.datetime.fromisoformat(entry.time))
+        self.began.setdefault(entry.run, entry.time)
         if entry.kind == "evaluate":
             self.scored.add(entry.run)
         if entry.kind == "train":
